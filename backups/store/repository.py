@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A repository: one folder with chunks, restore points, a trash, and what a person needs without this program."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from backups.store.chunks import ChunkStore
+from backups.store.durable import make_directory, server_now, sync_directory, write_file
+from backups.store.errors import (
+    PointExists,
+    PointNotFound,
+    RepositoryBusy,
+    RepositoryMismatch,
+    RepositoryMissing,
+    RepositoryUnsupported,
+    StoreError,
+    storage_errors,
+)
+from backups.store.names import checked_uuid, is_uuid_name
+from backups.store.points import StagedPoint, remove_tree
+from backups.store.stored import MANIFEST, StoredPoint, append_mark
+
+FORMAT_VERSION = 1
+DESCRIPTION = "repository.json"
+DESCRIPTION_LIMIT = 65536
+DEFAULT_GC_AGE_SECONDS = 7 * 24 * 3600
+LEASE = "gc.lease"
+LEASE_SECONDS = 3600
+FOLDERS = ("chunks", "points", "archives", "trash", "trash/points", "quarantine", "tmp")
+README = """\
+This folder is a backup repository of virtual machines. Nothing but this folder is needed to read it.
+
+points/<environment>/<virtual machine>/<restore point>/
+    manifest.json    what was backed up and when; a restore point without it is unfinished, leave it alone
+    <disk>.caibx     one disk: the list of its chunks, in casync's format
+    vm.ovf, vm.xml   the virtual machine's configuration
+chunks/              the content, compressed with zstd; every file is named by the SHA-256 of what is in it
+
+To get a disk back as a raw image, in this folder:
+
+    casync extract --store=chunks points/.../<disk>.caibx disk.raw
+
+or, with nothing but Python 3 and the program zstd:
+
+    python3 restore.py points/.../<disk>.caibx disk.raw
+
+Then, for example: qemu-img convert -O qcow2 disk.raw disk.qcow2
+"""
+
+
+@dataclass(frozen=True)
+class PointRef:
+    """Where a restore point is: environment, the Manager's id of the VM, the point; in the trash or not."""
+
+    environment_uuid: str
+    vm_id: str
+    point_uuid: str
+    trashed: bool = False
+
+
+class Repository:
+    """An opened repository; cheap to open, holds no files. `path`, `uuid`, `chunks` are its parts."""
+
+    def __init__(self, path: Path, *, uuid: UUID, gc_age_seconds: float) -> None:
+        self.path = path
+        self.uuid = uuid
+        self.gc_age_seconds = gc_age_seconds
+        self.chunks = ChunkStore(path, touch_after_seconds=gc_age_seconds / 2)
+
+    @classmethod
+    def create(cls, path: Path, *, owner: str, gc_age_seconds: float = DEFAULT_GC_AGE_SECONDS) -> Repository:
+        """Make a repository in an empty folder (made if its parent exists). `owner` is a word for people.
+
+        `gc_age_seconds`: unused chunks younger than this are never collected; longer than the longest job.
+        Raises StoreError if the folder has anything in it (but `lost+found`).
+        """
+        with storage_errors("creating a repository"):
+            path.mkdir(mode=0o750, exist_ok=True)
+            if {each.name for each in path.iterdir()} - {"lost+found"}:
+                raise StoreError(
+                    f"{path} is not empty, so no repository was made in it.",
+                    hint="Choose an empty folder, or add the repository that is there already.",
+                )
+            for name in FOLDERS:
+                make_directory(path / name)
+            write_file(path / "README.txt", README.encode())
+            script = Path(__file__).with_name("standalone_restore.py").read_bytes()
+            write_file(path / "restore.py", script)
+            found = {
+                "uuid": str(uuid.uuid4()),
+                "format": FORMAT_VERSION,
+                "requires": [],
+                "encryption": "none",
+                "gc_age_seconds": gc_age_seconds,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "owner": owner,
+            }
+            # Last, so that a repository half made is none.
+            write_file(path / DESCRIPTION, json.dumps(found, indent=2).encode() + b"\n")
+        return cls.open(path, expected_uuid=None)
+
+    @classmethod
+    def open(cls, path: Path, *, expected_uuid: UUID | None) -> Repository:
+        """Open the repository in `path`; with `expected_uuid` it must be that one.
+
+        Raises RepositoryMissing, RepositoryMismatch, RepositoryUnsupported.
+        """
+        found = _read_description(path)
+        repository = cls(path, uuid=found.uuid, gc_age_seconds=found.gc_age_seconds)
+        if expected_uuid is not None and found.uuid != expected_uuid:
+            raise RepositoryMismatch(
+                f"{path} holds repository {found.uuid}, not {expected_uuid}; nothing was written.",
+                hint="Look whether the right share is mounted there.",
+            )
+        return repository
+
+    def check(self) -> None:
+        """Make sure that the same repository is still there. Raises as `open` does."""
+        Repository.open(self.path, expected_uuid=self.uuid)
+
+    def space(self) -> tuple[int, int]:
+        """(total, free) bytes of the file system, free as an ordinary user sees it."""
+        with storage_errors("asking for free space"):
+            found = os.statvfs(self.path)
+        return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+
+    def server_now(self) -> float:
+        """Seconds since the epoch by the clock of the repository's file server."""
+        with storage_errors("asking the file server's clock"):
+            return server_now(self.path / "tmp")
+
+    def point_dir(
+        self,
+        environment_uuid: UUID | str,
+        vm_id: UUID | str,
+        point_uuid: UUID | str,
+        *,
+        trashed: bool = False,
+    ) -> Path:
+        """Folder of a restore point, existing or not. All three names are UUIDs; StoreError otherwise."""
+        names = [checked_uuid(name) for name in (environment_uuid, vm_id, point_uuid)]
+        return self._points(trashed).joinpath(*names)
+
+    def stage_point(
+        self, environment_uuid: UUID | str, vm_id: UUID | str, point_uuid: UUID | str
+    ) -> StagedPoint:
+        """Begin a restore point, or go on with one that a crash left unfinished. Raises PointExists."""
+        self.check()
+        folder = self.point_dir(environment_uuid, vm_id, point_uuid)
+        with storage_errors("making a restore point's folder"):
+            if (folder / MANIFEST).exists():
+                raise PointExists(f"Restore point {point_uuid} is published already and stays as it is.")
+            for each in (folder.parent.parent, folder.parent, folder):
+                make_directory(each)
+        names = {"environment": folder.parent.parent.name, "vm": folder.parent.name, "point": folder.name}
+        return StagedPoint(folder, self, names)
+
+    def points(
+        self,
+        environment_uuid: UUID | str | None = None,
+        vm_id: UUID | str | None = None,
+        *,
+        trashed: bool = False,
+    ) -> Iterator[PointRef]:
+        """Published points, of one environment or VM if given; with `trashed` those in the trash instead."""
+        with storage_errors("listing restore points"):
+            refs = list(self.all_point_folders(trashed=trashed))
+        for ref in refs:
+            if environment_uuid is not None and ref.environment_uuid != checked_uuid(environment_uuid):
+                continue
+            if vm_id is not None and ref.vm_id != checked_uuid(vm_id):
+                continue
+            if (self.folder_of(ref) / MANIFEST).exists():
+                yield ref
+
+    def all_point_folders(self, *, trashed: bool = False) -> Iterator[PointRef]:
+        """Every restore point's folder, also the unfinished ones (those without a manifest).
+
+        Raises FileNotFoundError if something is moved meanwhile.
+        """
+        top = self._points(trashed)
+        for environment in _uuid_names(top):
+            for vm in _uuid_names(top / environment):
+                for point in _uuid_names(top / environment / vm):
+                    yield PointRef(environment, vm, point, trashed)
+
+    def open_point(
+        self,
+        environment_uuid: UUID | str,
+        vm_id: UUID | str,
+        point_uuid: UUID | str,
+        *,
+        trashed: bool = False,
+    ) -> StoredPoint:
+        """A published point with its manifest read and checked. Raises PointNotFound, PointCorrupt."""
+        folder = self.point_dir(environment_uuid, vm_id, point_uuid, trashed=trashed)
+        if not (folder / MANIFEST).exists():
+            self.check()
+            raise PointNotFound(f"There is no restore point {point_uuid} in the repository.")
+        return StoredPoint(folder, self)
+
+    def open_ref(self, ref: PointRef) -> StoredPoint:
+        return self.open_point(ref.environment_uuid, ref.vm_id, ref.point_uuid, trashed=ref.trashed)
+
+    def folder_of(self, ref: PointRef) -> Path:
+        return self.point_dir(ref.environment_uuid, ref.vm_id, ref.point_uuid, trashed=ref.trashed)
+
+    def trash_point(self, ref: PointRef, *, reason: str, by: str) -> PointRef:
+        """Move a published point to the trash, where it keeps its chunks. Raises PointNotFound."""
+        return self._move(ref, to_trash=True, mark={"kind": "trashed", "reason": reason, "by": by})
+
+    def undelete_point(self, ref: PointRef, *, by: str) -> PointRef:
+        """Take a point back out of the trash. Raises PointNotFound; RepositoryBusy during garbage collection."""
+        lease = self.path / LEASE
+        with contextlib.suppress(FileNotFoundError):
+            if self.server_now() - lease.stat().st_mtime < LEASE_SECONDS:
+                raise RepositoryBusy(
+                    "A garbage collection is running, so the restore point was left in the trash.",
+                    hint="Try again when it has ended.",
+                )
+        return self._move(ref, to_trash=False, mark={"kind": "undeleted", "by": by})
+
+    def purge_trash(self, *, older_than_seconds: float) -> list[PointRef]:
+        """Remove for good what has lain in the trash longer than the grace period; returns what was removed.
+
+        Chunks stay until the next garbage collection.
+        """
+        self.check()
+        limit = self.server_now() - older_than_seconds
+        gone = []
+        with storage_errors("listing the trash"):
+            refs = list(self.all_point_folders(trashed=True))
+        for ref in refs:
+            folder = self.folder_of(ref)
+            with storage_errors("emptying the trash"):
+                # The move into the trash appended to the marks, so their time stamp is the server's time of it.
+                marks = folder / "marks.jsonl"
+                if (marks if marks.exists() else folder).stat().st_mtime < limit:
+                    remove_tree(folder)
+                    gone.append(ref)
+        return gone
+
+    def _move(self, ref: PointRef, *, to_trash: bool, mark: dict[str, str]) -> PointRef:
+        self.check()
+        origin = self.point_dir(ref.environment_uuid, ref.vm_id, ref.point_uuid, trashed=not to_trash)
+        target = self.point_dir(ref.environment_uuid, ref.vm_id, ref.point_uuid, trashed=to_trash)
+        if not (origin / MANIFEST).exists():
+            place = "in the repository" if to_trash else "in the trash"
+            raise PointNotFound(f"There is no restore point {ref.point_uuid} {place}.")
+        with storage_errors("moving a restore point"):
+            if target.exists():
+                raise PointExists(f"Restore point {ref.point_uuid} is at its new place already.")
+            make_directory(target.parent.parent)
+            make_directory(target.parent)
+            append_mark(origin, mark)
+            origin.rename(target)
+            sync_directory(target.parent)
+            sync_directory(origin.parent)
+        return PointRef(ref.environment_uuid, ref.vm_id, ref.point_uuid, to_trash)
+
+    def _points(self, trashed: bool) -> Path:
+        return self.path / "trash" / "points" if trashed else self.path / "points"
+
+
+@dataclass(frozen=True)
+class _Description:
+    uuid: UUID
+    gc_age_seconds: float
+
+
+def _uuid_names(folder: Path) -> list[str]:
+    with contextlib.suppress(NotADirectoryError):
+        return sorted(path.name for path in folder.iterdir() if is_uuid_name(path.name))
+    return []
+
+
+def _read_description(path: Path) -> _Description:
+    try:
+        with (path / DESCRIPTION).open("rb") as file:
+            raw = file.read(DESCRIPTION_LIMIT)
+    except (FileNotFoundError, NotADirectoryError):
+        raise RepositoryMissing(
+            f"There is no repository in {path}; nothing was written there.",
+            hint="Look whether the share is mounted. A repository is only made when you ask for a new one.",
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"The repository in {path} cannot be read: {error.strerror}.",
+            hint="Look at the storage, then retry.",
+        ) from error
+    try:
+        found = json.loads(raw)
+        version, requires, encryption = found["format"], found["requires"], found.get("encryption", "none")
+        gc_age = float(found.get("gc_age_seconds", DEFAULT_GC_AGE_SECONDS))
+        if not 0 <= gc_age < 1e9:
+            raise ValueError("gc_age_seconds is no such age")
+        description = _Description(UUID(found["uuid"]), gc_age)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RepositoryUnsupported(f"{path / DESCRIPTION} is damaged or not a repository's.") from error
+    if version != FORMAT_VERSION or requires != [] or encryption != "none":
+        raise RepositoryUnsupported(
+            f"The repository in {path} has format {version}, needs {requires!r}, encryption {encryption!r}; "
+            f"this version knows format {FORMAT_VERSION} without any of them.",
+            hint="Use a newer version of the portal.",
+        )
+    return description
