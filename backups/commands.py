@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands that restore a disk by hand, without the portal (docs/store-format.md)."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from backups.models import RestorePoint, RestorePointDisk
+
+
+@dataclass(frozen=True)
+class DiskCommand:
+    disk: RestorePointDisk
+    command: str
+
+
+def casync_commands(point: RestorePoint, disks: list[RestorePointDisk]) -> list[DiskCommand]:
+    """One `casync extract` for each disk, ready to paste."""
+    root = PurePosixPath(point.repository.path)
+    folder = root / "points" / str(point.vm.environment.uuid) / str(point.vm.manager_id) / str(point.uuid)
+    return [
+        DiskCommand(
+            disk,
+            shlex.join(
+                [
+                    "casync",
+                    "extract",
+                    f"--store={root / 'chunks'}",
+                    str(folder / disk.index_file),
+                    f"{disk.alias}.raw".replace("/", "_"),
+                ]
+            ),
+        )
+        for disk in disks
+    ]

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can stand in the way of a backup."""
+
+from __future__ import annotations
+
+from portal.errors import PortalError
+
+
+class BackupAlreadyRunning(PortalError):
+    """The VM has an unfinished backup job."""
+
+
+class NothingToBackUp(PortalError):
+    """The VM has no disk that the Manager can back up."""
+
+
+class NoRepository(PortalError):
+    """There is nowhere to keep a restore point."""
+
+
+class PointInUse(PortalError):
+    """A job needs this restore point."""
+
+
+class PointDamaged(PortalError):
+    """A restore point is not as it was stored."""
+
+
+class BackupIncomplete(PortalError):
+    """Not everything of the backup could be stored, so no restore point was made."""
+
+    retryable = True

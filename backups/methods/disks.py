@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading the disks of an open backup into a staged restore point."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+
+from backups.errors import BackupIncomplete
+from backups.models import RestorePoint
+from backups.store.errors import StoreError
+from backups.store.index import IndexReader, PartialIndex, chunk_size_for
+from backups.store.points import StagedPoint, StoredPoint
+from backups.transfer import ImageEndpoint, TransferStats, backup_full, backup_incremental
+from backups.transfer.errors import DirtyExtentsUnavailable, TransferDenied
+from portal.ovirt import image_transfer
+from portal.ovirt.image_transfer import OpenTransfer, TransferFailed
+from portal.ovirt.vm_backup import BackupDisk, CheckpointUnusable
+
+if TYPE_CHECKING:
+    from backups.methods.incremental import VmBackup
+
+
+def read_disks(
+    backup: VmBackup, staged: StagedPoint, disks: list[BackupDisk], *, is_open: bool
+) -> dict[str, dict[str, Any]]:
+    """Read each disk that no earlier attempt has finished. Returns facts by disk id, as the manifest wants them.
+
+    Raises BackupIncomplete if chunks of a finished disk were lost and the backup is no longer open.
+    """
+    memory = backup.context.memory
+    done: dict[str, dict[str, Any]] = dict(memory.get("done") or {})
+    base = _open_base(backup)
+    for number, disk in enumerate(disks):
+        if disk.disk_id in done and _is_still_whole(backup, staged, disk, base):
+            continue
+        if not is_open:
+            backup.context.remember(all_disks_stored=None)
+            raise BackupIncomplete(
+                "The backup has ended on the Manager, but a part of its data is not stored; it is made anew.",
+                hint="Look at the repository's storage: it lost what had been written.",
+            )
+        title = f"Reading {_alias(backup, disk)}" + (
+            f" (disk {number + 1} of {len(disks)})" if len(disks) > 1 else ""
+        )
+        with backup.context.step(f"disk-{disk.disk_id}", title) as step:
+            done[disk.disk_id] = read_disk(backup, staged, disk, base)
+            step.detail = done[disk.disk_id]["reason"]
+        backup.context.remember(done=done)
+    return done
+
+
+def _is_still_whole(
+    backup: VmBackup, staged: StagedPoint, disk: BackupDisk, base: StoredPoint | None
+) -> bool:
+    """Open again the index that an earlier attempt filled; chunks may be gone after a power cut."""
+    with ExitStack() as stack:
+        base_index, _ = _base_index(backup, disk, base, stack)
+        return _index(backup, staged, disk, base_index).complete
+
+
+def _index(backup: VmBackup, staged: StagedPoint, disk: BackupDisk, base: IndexReader | None) -> PartialIndex:
+    """The disk's index in the making. The base's chunk size is kept, else its chunks could not be reused."""
+    chunk_size = base.chunk_size if base else chunk_size_for(disk.size_bytes)
+    return staged.disk_index(
+        disk.disk_id, disk.size_bytes, chunk_size, source=backup.context.memory["backup_id"]
+    )
+
+
+def _alias(backup: VmBackup, disk: BackupDisk) -> str:
+    known = {item["disk_id"]: item["alias"] for item in backup.context.memory["config"]["disks"]}
+    return str(known.get(disk.disk_id, disk.disk_id))
+
+
+def _open_base(backup: VmBackup) -> StoredPoint | None:
+    known = backup.context.memory.get("base_point")
+    if known is None:
+        return None
+    try:
+        return backup.store.open_point(backup.vm.environment.uuid, backup.vm_id, known)
+    except StoreError as error:
+        backup.context.warn(
+            f"The base of this backup could not be opened, so disks are read in full: {error}"
+        )
+        return None
+
+
+def read_disk(
+    backup: VmBackup, staged: StagedPoint, disk: BackupDisk, base: StoredPoint | None
+) -> dict[str, Any]:
+    with ExitStack() as stack:
+        base_index, reason = _base_index(backup, disk, base, stack)
+        index = _index(backup, staged, disk, base_index)
+        transfer = _open_transfer(backup, disk)
+        endpoint = ImageEndpoint(
+            transfer_url=transfer.transfer_url,
+            proxy_url=transfer.proxy_url,
+            ca_file=_ca_file(backup),
+            max_connections=settings.TRANSFER_CONNECTIONS,
+        )
+        progress = _DiskProgress(backup, disk.disk_id)
+        stats, mode, reason = _transfer(backup, endpoint, index, base_index, reason, progress)
+    # Every connection is closed by now; only then may the transfer be finalized (traps 8 and 18).
+    image_transfer.end_transfer(
+        backup.connection,
+        transfer.transfer_id,
+        pause=backup.context.pause,
+        timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
+    )
+    if stats.via == "proxy":
+        backup.context.warn("The host could not be reached directly; data went through the Manager's proxy.")
+    return {
+        "mode": mode,
+        "reason": reason,
+        "bytes_read": stats.bytes_read + progress.read_before,
+        "bytes_stored": stats.bytes_stored,
+        "dirty_bytes": stats.dirty_bytes if mode == "incremental" else None,
+        "chunks_new": stats.chunks_new,
+    }
+
+
+def _transfer(
+    backup: VmBackup,
+    endpoint: ImageEndpoint,
+    index: PartialIndex,
+    base: IndexReader | None,
+    reason: str,
+    progress: _DiskProgress,
+) -> tuple[TransferStats, str, str]:
+    """Raises TransferFailed, which may pass, if the Manager has taken the ticket away meanwhile."""
+    chunks = backup.store.chunks
+    try:
+        if base is None:
+            return backup_full(endpoint, index, chunks, progress=progress), "full", reason
+        try:
+            return backup_incremental(endpoint, index, base, chunks, progress=progress), "incremental", reason
+        except DirtyExtentsUnavailable:
+            reason = "Full, because the Manager offered no list of changed blocks for this disk."
+            return backup_full(endpoint, index, chunks, progress=progress), "full", reason
+    except TransferDenied as error:
+        raise TransferFailed(
+            "The Manager ended the image transfer while the disk was being read.",
+            hint="Look at the Manager's events for the machine: it may have been stopped.",
+        ) from error
+
+
+class _DiskProgress:
+    """One disk's bar, which goes on where an earlier attempt stopped."""
+
+    def __init__(self, backup: VmBackup, disk_id: str) -> None:
+        self._context = backup.context
+        self._disk_id = disk_id
+        self.read_before = 0
+
+    def plan(self, bytes_total: int) -> None:
+        """`bytes_total` is what is left to read now; the first attempt's figure is that of the whole disk."""
+        planned: dict[str, int] = dict(self._context.memory.get("planned") or {})
+        whole = max(planned.get(self._disk_id, 0), bytes_total)
+        self._context.remember(planned={**planned, self._disk_id: whole})
+        self.read_before = whole - bytes_total
+        self._context.progress.plan(whole, done_before=self.read_before)
+
+    def advance(self, bytes_done: int) -> None:
+        self._context.progress.advance(bytes_done)
+
+
+def _base_index(
+    backup: VmBackup, disk: BackupDisk, base: StoredPoint | None, stack: ExitStack
+) -> tuple[IndexReader | None, str]:
+    """The index to patch, decided by the Manager's backup_mode (trap 3), and the reason in words."""
+    if base is None and backup.context.memory.get("base_point"):
+        return None, "Full, because the earlier restore point could not be opened."
+    if base is None:
+        return None, str(backup.context.memory["reason"])
+    if disk.mode != "incremental":
+        why = "raw disks are always read in full" if disk.format == "raw" else "it was not in that checkpoint"
+        return None, f"Full, because {why}."
+    try:
+        index = stack.enter_context(base.index(disk.disk_id))
+    except StoreError as error:
+        backup.context.warn(f"The base of a disk could not be read, so it is read in full: {error}")
+        return None, "Full, because its index in the earlier restore point could not be read."
+    if index.size_bytes != disk.size_bytes:
+        return None, "Full, because its size has changed."
+    taken_at = RestorePoint.objects.values_list("taken_at", flat=True).get(uuid=base.folder.name)
+    return index, f"Incremental since the restore point of {taken_at:%-d %B, %H:%M} UTC."
+
+
+def _open_transfer(backup: VmBackup, disk: BackupDisk) -> OpenTransfer:
+    """The transfer of an earlier attempt if it is still open, else a new one."""
+    context = backup.context
+    transfers: dict[str, str] = dict(context.memory.get("transfers") or {})
+    known = transfers.get(disk.disk_id)
+    if known is not None:
+        try:
+            return image_transfer.wait_transferring(
+                backup.connection,
+                known,
+                pause=context.pause,
+                timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
+            )
+        except TransferFailed:
+            context.tell("The image transfer of an earlier attempt has ended; opening a new one.")
+    elif context.is_resumed:
+        for stray in image_transfer.open_transfers_of(
+            backup.connection, [disk.disk_id], direction="download"
+        ):
+            image_transfer.end_transfer(
+                backup.connection,
+                stray,
+                pause=context.pause,
+                timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
+            )
+
+    def created(transfer_id: str) -> None:
+        context.remember(transfers={**transfers, disk.disk_id: transfer_id})
+
+    try:
+        return image_transfer.open_transfer(
+            backup.connection,
+            disk_id=disk.disk_id,
+            direction="download",
+            backup_id=context.memory["backup_id"],
+            on_created=created,
+            pause=context.pause,
+            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
+        )
+    except TransferFailed as error:
+        if disk.mode == "incremental" and not backup.machine_was_up:
+            # A cold backup meets a broken bitmap only here (trap 7).
+            raise CheckpointUnusable(
+                f"The Manager could not open the list of changed blocks of {_alias(backup, disk)}."
+            ) from error
+        raise
+
+
+def _ca_file(backup: VmBackup) -> Path | None:
+    return backup.vm.environment.address().ca_file()

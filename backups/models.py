@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where restore points are kept, and what each of them is."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+
+from backups.store.repository import Repository as Store
+from portal.accounts.roles import Capability
+from portal.environments.models import VirtualMachine
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+
+class Repository(models.Model):
+    """A folder in the repository format (docs/store-format.md): its own deduplication and trust domain."""
+
+    uuid = models.UUIDField(unique=True, editable=False)
+    name = models.CharField(max_length=120, unique=True)
+    path = models.CharField(max_length=500, unique=True)
+    is_default = models.BooleanField(default=False)
+    total_bytes = models.BigIntegerField(null=True, blank=True)
+    free_bytes = models.BigIntegerField(null=True, blank=True)
+    checked_at = models.DateTimeField(null=True, blank=True)
+    problem = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-is_default", "name"]
+        verbose_name_plural = "repositories"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def open(self) -> Store:
+        """The store itself, its uuid compared. Raises RepositoryMissing, RepositoryMismatch, …"""
+        return Store.open(Path(self.path), expected_uuid=self.uuid)
+
+
+class RestorePointQuerySet(models.QuerySet["RestorePoint"]):
+    def visible_to(self, user: User) -> RestorePointQuerySet:
+        """Those of VMs that the person may see."""
+        if user.is_platform_admin:
+            return self
+        return self.filter(vm__in=VirtualMachine.objects.visible_to(user))
+
+    def kept(self) -> RestorePointQuerySet:
+        """Not deleted; rows of deleted points stay as tombstones."""
+        return self.filter(deleted_at=None)
+
+
+class RestorePoint(models.Model):
+    """One VM at one moment, complete in itself. A row is only ever made from a published manifest."""
+
+    class Mode(models.TextChoices):
+        FULL = "full", "Full"
+        INCREMENTAL = "incremental", "Incremental"
+        MIXED = "mixed", "Mixed"
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    repository = models.ForeignKey(Repository, on_delete=models.PROTECT, related_name="points")
+    vm = models.ForeignKey(VirtualMachine, on_delete=models.PROTECT, related_name="points")
+    job = models.ForeignKey(
+        "jobs.Job", null=True, blank=True, on_delete=models.SET_NULL, related_name="points"
+    )
+    taken_at = models.DateTimeField(db_index=True)
+    method = models.CharField(max_length=30)
+    mode = models.CharField(max_length=20, choices=Mode.choices)
+    reason = models.TextField(blank=True)
+    vm_name = models.CharField(max_length=255)
+    vm_was_up = models.BooleanField()
+    consistency = models.CharField(max_length=20)
+    checkpoint_id = models.UUIDField(null=True, blank=True)
+    from_checkpoint_id = models.UUIDField(null=True, blank=True)
+    size_bytes = models.BigIntegerField()
+    bytes_read = models.BigIntegerField()
+    bytes_stored = models.BigIntegerField()
+    dirty_bytes = models.BigIntegerField(null=True, blank=True)
+    duration_seconds = models.FloatField()
+    manifest_sha256 = models.CharField(max_length=64)
+    verified_at = models.DateTimeField(null=True, blank=True)
+    verify_problem = models.TextField(blank=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
+    deleted_by = models.CharField(max_length=150, blank=True)
+    deleted_why = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = RestorePointQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-taken_at", "-id"]
+        indexes = [models.Index(fields=["vm", "-taken_at"], name="points_of_vm")]
+
+    def __str__(self) -> str:
+        return f"{self.vm_name}, {self.taken_at:%Y-%m-%d %H:%M} UTC"
+
+    def get_absolute_url(self) -> str:
+        return reverse("backups:point", args=[self.uuid])
+
+    @property
+    def lock_key(self) -> str:
+        return f"point:{self.uuid}"
+
+    def allows(self, user: User, capability: Capability) -> bool:
+        return self.vm.allows(user, capability)
+
+
+class RestorePointDisk(models.Model):
+    point = models.ForeignKey(RestorePoint, on_delete=models.CASCADE, related_name="disks")
+    manager_id = models.UUIDField()
+    alias = models.CharField(max_length=255)
+    position = models.PositiveIntegerField(default=0)
+    size_bytes = models.BigIntegerField()
+    format = models.CharField(max_length=10)
+    bootable = models.BooleanField(default=False)
+    mode = models.CharField(max_length=20, choices=RestorePoint.Mode.choices)
+    reason = models.TextField(blank=True)
+    bytes_read = models.BigIntegerField()
+    bytes_stored = models.BigIntegerField()
+    dirty_bytes = models.BigIntegerField(null=True, blank=True)
+    chunk_size = models.BigIntegerField()
+    index_file = models.CharField(max_length=200)
+    digest = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["position", "id"]
+        constraints = [models.UniqueConstraint(fields=["point", "manager_id"], name="disk_once_in_a_point")]
+
+    def __str__(self) -> str:
+        return self.alias
+
+
+def default_repository() -> Repository | None:
+    return Repository.objects.filter(Q(is_default=True)).first() or Repository.objects.first()

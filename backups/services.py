@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starting backups, and what happens to restore points afterwards. The only gate and the only writer."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from backups import access
+from backups.errors import BackupAlreadyRunning, NoRepository, NothingToBackUp, PointInUse
+from backups.models import Repository, RestorePoint, RestorePointDisk, default_repository
+from backups.store.points import StoredPoint, file_sha256
+from backups.store.repository import PointRef
+from backups.store.repository import Repository as Store
+from portal.accounts.roles import Capability
+from portal.audit import services as audit
+from portal.environments.models import VirtualMachine
+from portal.jobs import locks
+from portal.jobs import services as jobs
+from portal.jobs.models import Job, JobLock
+
+BACKUP_TASK = "backups.vm_backup"
+VERIFY_TASK = "backups.verify_point"
+
+
+def start_vm_backup(
+    *,
+    actor: Any,
+    vm: VirtualMachine,
+    repository: Repository | None = None,
+    full: bool = False,
+    requested_for: str = "",
+    ticket: str = "",
+    reason: str = "",
+    via: str = Job.Via.PAGE,
+) -> Job:
+    """Order a backup of all the VM's disks by the Incremental Backup API.
+
+    `full` asks for a full one; otherwise the method decides and says why. Raises NotAllowed,
+    BackupAlreadyRunning, NothingToBackUp, NoRepository.
+    """
+    access.require(actor, vm, Capability.BACK_UP)
+    repository = repository or default_repository()
+    if repository is None:
+        raise NoRepository(
+            "There is no repository yet, so nothing was started.",
+            hint="A platform admin can make one: manage.py create_repository.",
+        )
+    disks = [disk for disk in vm.disks.all() if not disk.excluded_because]
+    if not disks:
+        raise NothingToBackUp(
+            f"{vm.name} has no disk that the Manager can back up, so nothing was started.",
+            hint="Direct LUN, shareable and inactive disks are left out by the Manager.",
+        )
+    running = vm.jobs.active().filter(kind="vm_backup").first()
+    if running is not None:
+        raise BackupAlreadyRunning(
+            f"{vm.name} is already being backed up; nothing more was started.",
+            hint="Wait for that job, or cancel it.",
+        )
+    with transaction.atomic():
+        job = jobs.create_job(
+            kind="vm_backup",
+            task=BACKUP_TASK,
+            title=f"Back up {vm.name}",
+            actor=actor,
+            locks=[
+                locks.exclusive(vm.lock_key),
+                locks.shared(f"environment:{vm.environment.uuid}", limit=settings.ENVIRONMENT_JOBS),
+                locks.shared(f"repository:{repository.uuid}"),
+            ],
+            params={"repository": str(repository.uuid), "full": full},
+            environment=vm.environment,
+            vm=vm,
+            subject_label=vm.name,
+            subject_url=vm.get_absolute_url(),
+            requested_for=requested_for,
+            capability=Capability.BACK_UP,
+            ticket=ticket,
+            reason=reason,
+            via=via,
+        )
+        audit.record("backup.start", actor=actor, subject=vm, via=via, job=str(job.uuid), ticket=ticket)
+    return job
+
+
+def record_point(
+    repository: Repository, vm: VirtualMachine, stored: StoredPoint, job: Job | None
+) -> RestorePoint:
+    """Make the rows of a published point from its manifest alone. Safe to repeat."""
+    manifest = stored.manifest
+    with transaction.atomic():
+        point, made = RestorePoint.objects.get_or_create(
+            uuid=manifest["point"],
+            defaults={
+                "repository": repository,
+                "vm": vm,
+                "job": job,
+                "taken_at": dt.datetime.fromisoformat(manifest["taken_at"]),
+                "method": manifest["method"],
+                "mode": manifest["mode"],
+                "reason": manifest["reason"],
+                "vm_name": manifest["machine"]["name"][:255],
+                "vm_was_up": manifest["machine"]["status"] != "down",
+                "consistency": manifest["consistency"]["level"],
+                "checkpoint_id": manifest["checkpoint_id"],
+                "from_checkpoint_id": manifest["from_checkpoint_id"],
+                "size_bytes": sum(disk["size_bytes"] for disk in manifest["disks"]),
+                "bytes_read": manifest["bytes_read"],
+                "bytes_stored": manifest["bytes_stored"],
+                "dirty_bytes": manifest["dirty_bytes"],
+                "duration_seconds": manifest["duration_seconds"],
+                "manifest_sha256": file_sha256(stored.folder / "manifest.json"),
+            },
+        )
+        if made:
+            RestorePointDisk.objects.bulk_create(
+                _disk_row(point, position, disk, manifest["indexes"][disk["disk_id"]])
+                for position, disk in enumerate(manifest["disks"])
+            )
+    return point
+
+
+def _disk_row(
+    point: RestorePoint, position: int, disk: dict[str, Any], index: dict[str, Any]
+) -> RestorePointDisk:
+    return RestorePointDisk(
+        point=point,
+        manager_id=disk["disk_id"],
+        position=position,
+        index_file=f"{disk['disk_id']}.caibx",
+        chunk_size=index["chunk_size_bytes"],
+        digest=index["digest"],
+        **{
+            key: disk[key]
+            for key in (
+                "alias",
+                "size_bytes",
+                "format",
+                "bootable",
+                "mode",
+                "reason",
+                "bytes_read",
+                "bytes_stored",
+                "dirty_bytes",
+            )
+        },
+    )
+
+
+def verify_restore_point(*, actor: Any, point: RestorePoint, via: str = Job.Via.PAGE) -> Job:
+    """Order a re-hash of every chunk of the point."""
+    access.require(actor, point.vm, Capability.VERIFY)
+    with transaction.atomic():
+        job = jobs.create_job(
+            kind="point_verify",
+            task=VERIFY_TASK,
+            title=f"Verify the restore point of {point}",
+            actor=actor,
+            locks=[locks.shared(point.lock_key), locks.shared(f"repository:{point.repository.uuid}")],
+            params={"point": str(point.uuid)},
+            environment=point.vm.environment,
+            vm=point.vm,
+            subject_label=str(point),
+            subject_url=point.get_absolute_url(),
+            capability=Capability.VERIFY,
+            via=via,
+        )
+        audit.record("point.verify", actor=actor, subject=point, via=via, job=str(job.uuid))
+    return job
+
+
+def delete_restore_point(*, actor: Any, point: RestorePoint, reason: str, via: str = Job.Via.PAGE) -> None:
+    """Move the point to the repository's trash and leave the row as a tombstone. Raises PointInUse."""
+    access.require(actor, point.vm, Capability.DELETE_POINTS)
+    if point.deleted_at is not None:
+        return
+    if JobLock.objects.filter(key=point.lock_key).exists():
+        raise PointInUse(
+            "A job is reading this restore point, so it was not deleted.", hint="Try again when it has ended."
+        )
+    store = point.repository.open()
+    store.trash_point(
+        PointRef(str(point.vm.environment.uuid), str(point.vm.manager_id), str(point.uuid)),
+        reason=reason,
+        by=actor.get_username(),
+    )
+    with transaction.atomic():
+        RestorePoint.objects.filter(pk=point.pk).update(
+            deleted_at=timezone.now(), deleted_by=actor.get_username(), deleted_why=reason
+        )
+        audit.record("point.delete", actor=actor, subject=point, via=via, reason=reason)
+
+
+def create_repository(*, actor: Any, name: str, path: Path, via: str = Job.Via.COMMAND) -> Repository:
+    """Make an empty repository in an empty folder and its row; the first one is the default."""
+    owner = actor.get_username() if actor is not None else "portal"
+    store = Store.create(path, owner=owner)
+    with transaction.atomic():
+        repository = Repository.objects.create(
+            uuid=store.uuid, name=name, path=str(path), is_default=not Repository.objects.exists()
+        )
+        audit.record("repository.create", actor=actor, subject=repository, via=via, path=str(path))
+    return repository
+
+
+def ensure_default_repository() -> Repository:
+    """The repository in the data folder, for a portal without settings."""
+    found = default_repository()
+    if found is not None:
+        return found
+    return create_repository(actor=None, name="Data folder", path=settings.DATA_DIR / "repository")

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who may do what, in words.
+
+Roles are held on a team (for all of its VMs) or on one VM; a person's rights on a VM are the union.
+
+- viewer: sees VMs, restore points, jobs; reads no content and changes nothing.
+- operator: also backs up and restores.
+- auditor: sees what a viewer sees, and the history of who did what.
+- admin: all of the above, also deletes restore points and manages the team's people.
+- Platform admins (superusers) may do everything, and alone manage Managers and repositories.
+
+Not your VM: it does not exist for you (404). Not your role: refused (403).
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Role(models.TextChoices):
+    VIEWER = "viewer", "Viewer"
+    OPERATOR = "operator", "Operator"
+    AUDITOR = "auditor", "Auditor"
+    ADMIN = "admin", "Admin"
+
+
+class Capability(models.TextChoices):
+    BACK_UP = "back_up", "back up"
+    RESTORE = "restore", "restore"
+    VERIFY = "verify", "verify"
+    DELETE_POINTS = "delete_points", "delete restore points"
+    READ_AUDIT = "read_audit", "read the history"
+
+
+_OPERATE = frozenset({Capability.BACK_UP, Capability.RESTORE, Capability.VERIFY})
+CAPABILITIES: dict[str, frozenset[Capability]] = {
+    Role.VIEWER: frozenset(),
+    Role.OPERATOR: _OPERATE,
+    Role.AUDITOR: frozenset({Capability.READ_AUDIT}),
+    Role.ADMIN: _OPERATE | {Capability.DELETE_POINTS, Capability.READ_AUDIT},
+}
+
+
+def roles_with(capability: Capability) -> list[str]:
+    return [role for role, held in CAPABILITIES.items() if capability in held]

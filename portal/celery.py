@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Celery application: it only rings bells; the rows in the database are the truth (ADR 0001)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_shutting_down
+from kombu.transport import TRANSPORT_ALIASES
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+
+TRANSPORT_ALIASES["folder"] = "portal.broker:Transport"
+app = Celery("portal")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["portal.jobs", "portal.environments", "backups", "restores"])
+
+
+@app.on_after_finalize.connect
+def _schedule(sender: Celery, **_: Any) -> None:
+    from django.conf import settings
+
+    sender.conf.beat_schedule = {
+        "ring-jobs": {
+            "task": "jobs.ring",
+            "schedule": float(settings.JOB_RING_AFTER),
+            "options": {"expires": settings.JOB_RING_AFTER * 3},
+        },
+        "refresh-inventories": {
+            "task": "environments.refresh_all",
+            "schedule": float(settings.INVENTORY_EVERY),
+            "options": {"expires": settings.INVENTORY_EVERY * 2},
+        },
+    }
+
+
+@worker_shutting_down.connect
+def _stop_jobs(**_: Any) -> None:
+    """SIGTERM: running jobs stop at their next chunk and are taken up by another worker."""
+    from portal.jobs import runner
+
+    runner.shutdown.set()

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Overview, machines, one machine, search: the pages that look across all apps."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.db.models import Count, Q, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from backups.models import RestorePoint, default_repository
+from portal.accounts.models import User
+from portal.accounts.roles import Capability
+from portal.dashboard import presenters
+from portal.dashboard.csv_answers import csv_answer
+from portal.dashboard.protection import protection, with_protection
+from portal.environments.models import Environment, VirtualMachine
+from portal.jobs import presenters as job_words
+from portal.jobs.models import Job
+from portal.jobs.states import JobState
+
+PAGE_SIZE = 50
+NEEDS_YOU = 12
+NEEDY = ("failing", "unprotected", "stale")
+STATUSES = ("protected", "stale", "failing", "unprotected", "unknown")
+TIMELINE_POINTS = 3000
+
+
+def _person(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)
+    return request.user
+
+
+def _machines(person: User) -> Any:
+    vms = VirtualMachine.objects.visible_to(person)
+    return with_protection(
+        vms.filter(Q(gone_at=None) | Q(points__deleted_at=None, points__isnull=False))
+    ).distinct()
+
+
+@require_GET
+def overview(request: HttpRequest) -> HttpResponse:
+    person = _person(request)
+    jobs = Job.objects.visible_to(person).select_related("vm")
+    live = {
+        "live": job_words.live(list(jobs.active().exclude(state=JobState.WAITING)[:10])),
+        "live_url": request.path,
+        "live_note": "No job is running.",
+    }
+    if _wants_live_jobs(request):
+        return render(request, "jobs/_live.html", live)
+    rows = [(vm, protection(vm)) for vm in _machines(person).select_related("environment")]
+    counts = {name: sum(state.status == name for _, state in rows) for name in STATUSES}
+    troubled = list(Environment.objects.exclude(problem="")) if person.is_platform_admin else []
+    needy = [pair for pair in presenters.sorted_machines(rows, "protection") if pair[1].status in NEEDY]
+    needs = [
+        *presenters.needs_of_jobs(list(jobs.filter(state=JobState.WAITING)[:NEEDS_YOU])),
+        *presenters.needs_of_managers(troubled),
+        *presenters.needs_of_machines(needy[:NEEDS_YOU], _may_back_up(person, needy[:NEEDS_YOU])),
+    ]
+    context = {
+        **live,
+        "counts": counts,
+        "total": len(rows),
+        "needs": needs[:NEEDS_YOU],
+        "needs_more": max(0, len(needy) - NEEDS_YOU),
+        "all_well": presenters.all_well_sentence(counts, len(rows)) if rows else "",
+        "last_day": presenters.last_day_sentence(len(rows), _last_day(person, jobs)),
+        "recent_columns": job_words.LIST_COLUMNS,
+        "recent_rows": job_words.list_rows(list(jobs.finished()[:6])),
+        "has_environment": Environment.objects.exists(),
+        "repository": default_repository() if person.is_platform_admin else None,
+    }
+    return render(request, "dashboard/overview.html", context)
+
+
+def _wants_live_jobs(request: HttpRequest) -> bool:
+    return request.headers.get("HX-Target") == "live-jobs"
+
+
+def _may_back_up(person: User, pairs: list[presenters.Pair]) -> set[int]:
+    vms = VirtualMachine.objects.allowing(person, Capability.BACK_UP)
+    return set(vms.filter(pk__in=[vm.pk for vm, _ in pairs]).values_list("pk", flat=True))
+
+
+def _last_day(person: User, jobs: Any) -> dict[str, Any]:
+    since = timezone.now() - dt.timedelta(hours=24)
+    recent = jobs.filter(kind="vm_backup", finished_at__gte=since)
+    points = RestorePoint.objects.visible_to(person).filter(created_at__gte=since)
+    ended: dict[str, Any] = recent.aggregate(
+        machines=Count("vm", filter=Q(state=JobState.SUCCEEDED), distinct=True),
+        failed=Count("pk", filter=Q(state=JobState.FAILED), distinct=True),
+    )
+    return ended | points.aggregate(read=Sum("bytes_read"), stored=Sum("bytes_stored"))
+
+
+@require_GET
+def vm_list(request: HttpRequest) -> HttpResponse:
+    """All in the URL: `q` (name or description), `status` (protection), `sort`, `page`, `format=csv`."""
+    person = _person(request)
+    vms = _machines(person).select_related("environment").annotate(disk_count=Count("disks", distinct=True))
+    query = request.GET.get("q", "").strip()
+    if query:
+        vms = vms.filter(Q(name__icontains=query) | Q(description__icontains=query))
+    rows = [(vm, protection(vm)) for vm in vms]
+    status = request.GET.get("status", "")
+    if status in STATUSES:
+        rows = [(vm, state) for vm, state in rows if state.status == status]
+    sort = request.GET.get("sort", presenters.DEFAULT_SORT)
+    rows = presenters.sorted_machines(rows, sort)
+    columns = presenters.machine_columns(request.GET, sort)
+    if request.GET.get("format") == "csv":
+        return csv_answer("machines.csv", columns, presenters.machine_rows(rows))
+    page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page"))
+    context = {
+        "columns": columns,
+        "rows": presenters.machine_rows(list(page)),
+        **presenters.pages(page, request.GET),
+        "query": query,
+        "status": status,
+        "sort": request.GET.get("sort", ""),
+        "statuses": STATUSES,
+        "filtered": bool(query or status),
+        "has_environment": Environment.objects.exists(),
+    }
+    return render(request, "dashboard/vm_list.html", context)
+
+
+@require_GET
+def vm(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
+    """One machine; `point` in the URL is the restore point chosen on the timeline, `month` an opened month."""
+    person = _person(request)
+    rows = with_protection(VirtualMachine.objects.visible_to(person).select_related("environment"))
+    found = get_object_or_404(rows, uuid=vm_uuid)
+    active = list(found.jobs.active().select_related("vm"))
+    live = {"live": job_words.live(active), "live_url": request.path}
+    if _wants_live_jobs(request):
+        response = render(request, "jobs/_live.html", live)
+        if not active:
+            # The last job has ended: the page has a new restore point or a failure to show.
+            response["HX-Refresh"] = "true"
+        return response
+    points = list(RestorePoint.objects.kept().filter(vm=found)[:TIMELINE_POINTS])
+    chosen = next((point for point in points if str(point.uuid) == request.GET.get("point")), None)
+    chosen = chosen or (points[0] if points else None)
+    disks, teams = list(found.disks.all()), [team.name for team in found.teams.all()]
+    may_back_up = found.allows(person, Capability.BACK_UP)
+    may_restore = found.allows(person, Capability.RESTORE)
+    context = {
+        **live,
+        "vm": found,
+        "protection": protection(found),
+        "disk_columns": presenters.DISK_COLUMNS,
+        "disk_rows": presenters.disk_rows(disks),
+        "points": points,
+        "chosen": chosen,
+        "explanation": presenters.explain_point(chosen) if chosen else "",
+        "month": request.GET.get("month", ""),
+        "job_columns": job_words.LIST_COLUMNS,
+        "job_rows": job_words.list_rows(list(found.jobs.finished().select_related("vm")[:10])),
+        "may_back_up": may_back_up and found.gone_at is None,
+        "may_restore": may_restore,
+        "refusal": "" if may_back_up or may_restore else presenters.restore_refusal(found, teams),
+        "teams": teams,
+    }
+    return render(request, "dashboard/vm.html", context)
+
+
+@require_GET
+def search(request: HttpRequest) -> HttpResponse:
+    person = _person(request)
+    query = request.GET.get("q", "").strip()
+    vms: Any = []
+    jobs: Any = []
+    points: Any = []
+    if query:
+        wanted = Q(name__icontains=query)
+        job_filter = Q(title__icontains=query) | Q(ticket__iexact=query)
+        point_filter = Q(vm_name__icontains=query)
+        exact = _as_uuid(query)
+        if exact is not None:
+            wanted |= Q(uuid=exact) | Q(manager_id=exact)
+            job_filter |= Q(uuid=exact)
+            point_filter |= Q(uuid=exact)
+        vms = VirtualMachine.objects.visible_to(person).filter(wanted).select_related("environment")[:20]
+        jobs = job_words.live(
+            list(Job.objects.visible_to(person).select_related("vm").filter(job_filter)[:20])
+        )
+        points = RestorePoint.objects.visible_to(person).kept().filter(point_filter)[:8]
+    context = {"query": query, "search_query": query, "vms": vms, "jobs": jobs, "points": points}
+    return render(request, "dashboard/search.html", context)
+
+
+def _as_uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Managers and what they last told us about their virtual machines."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+
+from portal import secrets
+from portal.accounts.roles import Capability, Role, roles_with
+from portal.ovirt.connection import ManagerAddress
+
+if TYPE_CHECKING:
+    from portal.accounts.models import User
+
+
+class Environment(models.Model):
+    """One Manager (ovirt-engine) with its API, hosts and storage."""
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    name = models.CharField(max_length=120, unique=True)
+    api_url = models.URLField(max_length=300, help_text="Ends in /ovirt-engine/api")
+    username = models.CharField(max_length=150, help_text="With its profile, like admin@internal")
+    password_token = models.TextField(editable=False)
+    ca_pem = models.TextField(blank=True, help_text="The Manager's CA certificate (PEM)")
+    product = models.CharField(max_length=120, blank=True)
+    version = models.CharField(max_length=60, blank=True)
+    reached_at = models.DateTimeField(null=True, blank=True)
+    refreshed_at = models.DateTimeField(null=True, blank=True)
+    problem = models.TextField(blank=True)
+    clusters = models.JSONField(default=list)
+    storage_domains = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def set_password(self, password: str) -> None:
+        self.password_token = secrets.encrypt(password, settings.CREDENTIAL_KEYS)
+
+    def address(self) -> ManagerAddress:
+        """How to reach the Manager, with the decrypted password. Raises CredentialUnreadable."""
+        return ManagerAddress(
+            url=self.api_url,
+            username=self.username,
+            password=secrets.decrypt(self.password_token, settings.CREDENTIAL_KEYS),
+            ca_pem=self.ca_pem,
+            timeout_seconds=settings.MANAGER_TIMEOUT,
+            cache_dir=settings.DATA_DIR / "ca",
+        )
+
+
+class VirtualMachineQuerySet(models.QuerySet["VirtualMachine"]):
+    def visible_to(self, user: User) -> VirtualMachineQuerySet:
+        """Any role on one of the VM's teams or on the VM itself; platform admins see all."""
+        if user.is_platform_admin:
+            return self
+        if not user.is_active:
+            return self.none()
+        return self.filter(Q(teams__memberships__user=user) | Q(grants__user=user)).distinct()
+
+    def allowing(self, user: User, capability: Capability) -> VirtualMachineQuerySet:
+        """Those on which `user` holds a role with `capability`."""
+        if user.is_platform_admin:
+            return self
+        if not user.is_active:
+            return self.none()
+        roles = roles_with(capability)
+        return self.filter(
+            Q(teams__memberships__user=user, teams__memberships__role__in=roles)
+            | Q(grants__user=user, grants__role__in=roles)
+        ).distinct()
+
+    def present(self) -> VirtualMachineQuerySet:
+        return self.filter(gone_at=None)
+
+
+class VirtualMachine(models.Model):
+    """A VM as the Manager last described it. Its key is (environment, Manager's VM id)."""
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="vms")
+    manager_id = models.UUIDField()
+    name = models.CharField(max_length=255)
+    description = models.TextField(blank=True)
+    status = models.CharField(max_length=30)
+    cluster_name = models.CharField(max_length=255, blank=True)
+    compatibility = models.CharField(max_length=10, blank=True)
+    memory_bytes = models.BigIntegerField(default=0)
+    cpu_cores = models.PositiveIntegerField(default=0)
+    os_type = models.CharField(max_length=60, blank=True)
+    tags = models.JSONField(default=list)
+    teams: models.ManyToManyField[Any, Any] = models.ManyToManyField(
+        "accounts.Team", related_name="vms", blank=True
+    )
+    seen_at = models.DateTimeField()
+    gone_at = models.DateTimeField(null=True, blank=True)
+
+    objects = VirtualMachineQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "manager_id"], name="vm_once_in_an_environment")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("environments:vm", args=[self.uuid])
+
+    @property
+    def lock_key(self) -> str:
+        return f"vm:{self.uuid}"
+
+    def allows(self, user: User, capability: Capability) -> bool:
+        return VirtualMachine.objects.filter(pk=self.pk).allowing(user, capability).exists()
+
+
+class VmGrant(models.Model):
+    """A role on one VM, for somebody who is in none of its teams."""
+
+    vm = models.ForeignKey(VirtualMachine, on_delete=models.CASCADE, related_name="grants")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="vm_grants")
+    role = models.CharField(max_length=20, choices=Role.choices, default=Role.OPERATOR)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["vm", "user"], name="one_role_on_a_vm")]
+
+    def __str__(self) -> str:
+        return f"{self.user} is {self.role} of {self.vm}"
+
+
+class Disk(models.Model):
+    """A disk attached to a VM, as last seen."""
+
+    vm = models.ForeignKey(VirtualMachine, on_delete=models.CASCADE, related_name="disks")
+    manager_id = models.UUIDField()
+    alias = models.CharField(max_length=255)
+    size_bytes = models.BigIntegerField()
+    actual_bytes = models.BigIntegerField(default=0)
+    format = models.CharField(max_length=10)
+    storage_type = models.CharField(max_length=30)
+    content_type = models.CharField(max_length=40, blank=True)
+    storage_domain_name = models.CharField(max_length=255, blank=True)
+    interface = models.CharField(max_length=20, blank=True)
+    bootable = models.BooleanField(default=False)
+    active = models.BooleanField(default=True)
+    shareable = models.BooleanField(default=False)
+    incremental_enabled = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["-bootable", "alias", "id"]
+        constraints = [models.UniqueConstraint(fields=["vm", "manager_id"], name="disk_once_on_a_vm")]
+
+    def __str__(self) -> str:
+        return self.alias
+
+    @property
+    def excluded_because(self) -> str:
+        """Why a backup leaves this disk out, or an empty string. Source: reference 3.2 (silently dropped disks)."""
+        if self.storage_type != "image":
+            return f"it is a {self.storage_type} disk, which the Manager cannot back up"
+        if self.shareable:
+            return "it is shareable, which the Manager leaves out of backups"
+        if not self.active:
+            return "it is not active on the machine"
+        return ""

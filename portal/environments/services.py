@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Adding Managers and keeping what is known of their machines fresh."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from portal.audit import services as audit
+from portal.environments.models import Disk, Environment, VirtualMachine
+from portal.errors import NotAllowed, PortalError
+from portal.ovirt import inventory
+from portal.ovirt.connection import connect
+from portal.ovirt.inventory import Inventory, VmFacts
+
+log = logging.getLogger(__name__)
+
+
+def add_environment(
+    *, actor: Any, name: str, api_url: str, username: str, password: str, ca_pem: str, via: str = "page"
+) -> Environment:
+    """Try the connection, then store the Manager and its inventory. Platform admins only.
+
+    Raises NotAllowed or a ManagerError; nothing is stored then.
+    """
+    if not actor.is_platform_admin:
+        raise NotAllowed("Only a platform admin may add a Manager.")
+    environment = Environment(name=name, api_url=api_url, username=username, ca_pem=ca_pem)
+    environment.set_password(password)
+    found = _read(environment)
+    with transaction.atomic():
+        environment.save()
+        audit.record("environment.add", actor=actor, subject=environment, via=via, api_url=api_url)
+        store_inventory(environment, found)
+    return environment
+
+
+def refresh_inventory(environment: Environment) -> None:
+    """Ask the Manager and store the answer, or store why it could not be had. Raises the ManagerError again."""
+    try:
+        found = _read(environment)
+    except PortalError as error:
+        Environment.objects.filter(pk=environment.pk).update(problem=str(error))
+        raise
+    store_inventory(environment, found)
+
+
+def _read(environment: Environment) -> Inventory:
+    with connect(environment.address()) as connection:
+        return inventory.read_inventory(connection)
+
+
+def store_inventory(environment: Environment, found: Inventory) -> None:
+    """Make the rows equal to what the Manager listed; VMs that it no longer lists are kept and marked gone."""
+    now = timezone.now()
+    clusters = {cluster.cluster_id: cluster.name for cluster in found.clusters}
+    with transaction.atomic():
+        Environment.objects.filter(pk=environment.pk).update(
+            product=found.product,
+            version=found.version,
+            clusters=[asdict(cluster) for cluster in found.clusters],
+            storage_domains=[asdict(domain) for domain in found.storage_domains],
+            reached_at=now,
+            refreshed_at=now,
+            problem="",
+        )
+        for facts in found.vms:
+            _store_vm(environment, facts, clusters.get(facts.cluster_id, ""), found.domain_names, now)
+        listed = [facts.vm_id for facts in found.vms]
+        VirtualMachine.objects.filter(environment=environment, gone_at=None).exclude(
+            manager_id__in=listed
+        ).update(gone_at=now, status="gone")
+
+
+def _store_vm(
+    environment: Environment, facts: VmFacts, cluster_name: str, domain_names: dict[str, str], now: Any
+) -> None:
+    vm, _ = VirtualMachine.objects.update_or_create(
+        environment=environment,
+        manager_id=facts.vm_id,
+        defaults={
+            "name": facts.name,
+            "description": facts.description,
+            "status": facts.status,
+            "cluster_name": cluster_name,
+            "compatibility": facts.compatibility,
+            "memory_bytes": facts.memory_bytes,
+            "cpu_cores": facts.cpu_cores,
+            "os_type": facts.os_type,
+            "tags": list(facts.tags),
+            "seen_at": now,
+            "gone_at": None,
+        },
+    )
+    for disk in facts.disks:
+        Disk.objects.update_or_create(
+            vm=vm,
+            manager_id=disk.disk_id,
+            defaults={
+                "alias": disk.alias,
+                "size_bytes": disk.size_bytes,
+                "actual_bytes": disk.actual_bytes,
+                "format": disk.format,
+                "storage_type": disk.storage_type,
+                "content_type": disk.content_type,
+                "storage_domain_name": domain_names.get(disk.storage_domain_id, ""),
+                "interface": disk.interface,
+                "bootable": disk.bootable,
+                "active": disk.active,
+                "shareable": disk.shareable,
+                "incremental_enabled": disk.incremental_enabled,
+            },
+        )
+    vm.disks.exclude(manager_id__in=[disk.disk_id for disk in facts.disks]).delete()

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making, ringing, cancelling and repeating jobs. The same for page, API, schedule and command line."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+from kombu.exceptions import OperationalError
+
+from portal.audit import services as audit
+from portal.errors import NotAllowed
+from portal.jobs import clock
+from portal.jobs.errors import JobNotCancellable, JobNotRetryable
+from portal.jobs.locks import LockRequest
+from portal.jobs.models import Job
+from portal.jobs.states import ACTIVE, JobState
+
+log = logging.getLogger(__name__)
+
+
+def create_job(
+    *,
+    kind: str,
+    task: str,
+    title: str,
+    actor: Any,
+    locks: Sequence[LockRequest] = (),
+    params: dict[str, Any] | None = None,
+    **fields: Any,
+) -> Job:
+    """A pending job, rung for after commit. `fields` are further columns of Job (vm, environment, ticket …)."""
+    person = actor if getattr(actor, "is_authenticated", False) else None
+    job = Job.objects.create(
+        kind=kind,
+        task=task,
+        title=title[:300],
+        requested_by=person,
+        requested_by_name=person.get_username() if person else "portal",
+        lock_keys=[request.as_json() for request in locks],
+        params=params or {},
+        **fields,
+    )
+    transaction.on_commit(partial(ring, job.pk, task))
+    return job
+
+
+def ring(job_id: int, task: str) -> None:
+    """Tell some worker to look at the row. A lost or refused ring is harmless: beat rings again."""
+    from celery import current_app
+
+    Job.objects.filter(pk=job_id, state=JobState.PENDING).update(rung_at=Now())
+    try:
+        current_app.send_task(task, args=[job_id], expires=3600)
+    except (OperationalError, OSError) as error:
+        log.warning("The broker did not take a ring for job %s: %s", job_id, error)
+
+
+def ring_after_release(keys: Sequence[str]) -> None:
+    """Jobs that may have waited for these keys can try now."""
+    waiting = Job.objects.filter(state=JobState.PENDING).exclude(waiting_for="")
+    for job in waiting.only("pk", "task", "lock_keys"):
+        if any(item["key"] in keys for item in job.lock_keys):
+            ring(job.pk, job.task)
+
+
+def cancel_job(*, actor: Any, job: Job, via: str = "page") -> Job:
+    """Ends a job that never ran at once; asks a running one to clean up and end, within seconds.
+
+    Raises NotAllowed, or JobNotCancellable if it has already ended.
+    """
+    _require_steering(actor, job)
+    with transaction.atomic():
+        ended = Job.objects.filter(
+            pk=job.pk, state__in=[JobState.PENDING, JobState.WAITING], attempts_made=0
+        ).update(
+            state=JobState.CANCELLED,
+            cancel_requested_at=Now(),
+            cancel_requested_by=actor.get_username(),
+            finished_at=Now(),
+            waiting_for="",
+        )
+        asked = ended or Job.objects.filter(pk=job.pk, state__in=ACTIVE).update(
+            cancel_requested_at=Now(), cancel_requested_by=actor.get_username()
+        )
+        if not asked:
+            raise JobNotCancellable(
+                "This job has already ended, so there is nothing to cancel.", hint="Reload the page."
+            )
+        audit.record("job.cancel", actor=actor, subject=job, via=via)
+    job.refresh_from_db()
+    return job
+
+
+def retry_job(*, actor: Any, job: Job, via: str = "page") -> Job:
+    """A new job with the same order. Raises NotAllowed, or JobNotRetryable unless it failed or was cancelled."""
+    _require_steering(actor, job)
+    if job.state not in (JobState.FAILED, JobState.CANCELLED):
+        raise JobNotRetryable("Only a failed or cancelled job can be tried again; nothing was started.")
+    with transaction.atomic():
+        again = create_job(
+            kind=job.kind,
+            task=job.task,
+            title=job.title,
+            actor=actor,
+            locks=[LockRequest(**item) for item in job.lock_keys],
+            params=job.params,
+            environment=job.environment,
+            vm=job.vm,
+            subject_label=job.subject_label,
+            subject_url=job.subject_url,
+            requested_for=job.requested_for,
+            capability=job.capability,
+            reason=job.reason,
+            ticket=job.ticket,
+            via=via,
+            retry_of=job,
+        )
+        audit.record("job.retry", actor=actor, subject=again, via=via, retry_of=str(job.uuid))
+    return again
+
+
+def _require_steering(actor: Any, job: Job) -> None:
+    if not job.may_be_steered_by(actor):
+        raise NotAllowed(
+            "Your role does not allow to cancel or repeat this job; it goes on as it was.",
+            hint="Ask an operator or admin of the machine's team.",
+        )
+
+
+def ring_pending(*, older_than_seconds: int) -> int:
+    """Ring again for every pending row that nobody has taken. Returns how many."""
+    limit = clock.database_now() - dt.timedelta(seconds=older_than_seconds)
+    rows = Job.objects.filter(state=JobState.PENDING).filter(rung_at__lt=limit) | Job.objects.filter(
+        state=JobState.PENDING, rung_at=None, created_at__lt=limit
+    )
+    count = 0
+    for job in rows.only("pk", "task").order_by(F("rung_at").asc(nulls_first=True))[:200]:
+        ring(job.pk, job.task)
+        count += 1
+    return count

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Request ids, the content security policy, and PortalError told as a page or a fragment."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from portal import logs
+from portal.errors import PortalError
+
+log = logging.getLogger(__name__)
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+_SAFE_ID = re.compile(r"[0-9A-Za-z_-]{8,36}")
+_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "manifest-src 'self'",
+    ]
+)
+
+
+class RequestIdMiddleware:
+    """Takes a well-formed X-Request-Id or makes one; it stands in logs, audit rows, errors and the answer."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = request.headers.get("X-Request-Id", "")
+        current = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex[:16]
+        request.request_id = current  # type: ignore[attr-defined]
+        token = logs.request_id.set(current)
+        try:
+            response = self.get_response(request)
+        finally:
+            logs.request_id.reset(token)
+        response["X-Request-Id"] = current
+        return response
+
+
+class ContentSecurityPolicyMiddleware:
+    """Nothing from elsewhere, nothing inline: a VM name can never become a script."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response.headers.setdefault("Content-Security-Policy", _POLICY)
+        return response
+
+
+class PortalErrorMiddleware:
+    """A PortalError raised by a view becomes the error component, on a page of its own or as a fragment."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, PortalError):
+            return None
+        log.info("%s: %s", error.code, error.message)
+        template = "components/_error.html" if request.headers.get("HX-Request") else "error.html"
+        context = {
+            "error": error,
+            "title": "This could not be done",
+            "message": error.message,
+            "hint": error.hint,
+            "reference": getattr(request, "request_id", ""),
+        }
+        return render(request, template, context, status=error.status)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Connections to a Manager through the official SDK."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import ssl
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ovirtsdk4 as sdk
+
+from portal.ovirt.errors import ManagerError, ManagerTooSlow, ManagerUntrusted, calling
+
+log = logging.getLogger(__name__)
+
+Pause = Callable[[float], None]
+T = TypeVar("T")
+_MAX_SSO_ANSWER = 1 << 20
+# Seconds before the second look at something that takes the Manager a moment; doubled up to a second.
+_FIRST_LOOK = 0.1
+
+
+@dataclass(frozen=True)
+class ManagerAddress:
+    """Where a Manager is and how to log in. `url` ends in /ovirt-engine/api; empty `ca_pem` = the system's CAs."""
+
+    url: str
+    username: str
+    password: str = field(repr=False)
+    ca_pem: str = field(repr=False)
+    timeout_seconds: int
+    cache_dir: Path
+
+    def ca_file(self) -> Path | None:
+        """The CA as a file, as libcurl and imageio's client want it; written once, by content."""
+        if not self.ca_pem.strip():
+            return None
+        path = self.cache_dir / f"{hashlib.sha256(self.ca_pem.encode()).hexdigest()[:32]}.pem"
+        if not path.exists():
+            self.cache_dir.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self.cache_dir, delete=False) as draft:
+                draft.write(self.ca_pem)
+            Path(draft.name).replace(path)
+        return path
+
+
+class _Connection(sdk.Connection):
+    """The SDK's login has no timeout of its own (reference 1.1); this one has."""
+
+    def __init__(self, *, sso_timeout: int, **kwargs: Any) -> None:
+        self._sso_timeout = sso_timeout
+        super().__init__(**kwargs)
+
+    def _get_sso_response(self, url: str, params: Mapping[str, str]) -> Any:
+        data = urllib.parse.urlencode(params).encode()
+        headers = {"Accept": "application/json", "User-Agent": f"PythonSDK/{sdk.get_version()}"}
+        request = urllib.request.Request(url, data=data, headers=headers, method="POST")  # noqa: S310
+        context = ssl.create_default_context(cafile=self._ca_file)
+        try:
+            with urllib.request.urlopen(  # noqa: S310
+                request, timeout=self._sso_timeout, context=context
+            ) as answer:
+                body = answer.read(_MAX_SSO_ANSWER)
+        except urllib.error.HTTPError as error:
+            body = error.read(_MAX_SSO_ANSWER)  # a refused login answers 400 with JSON
+        except ssl.SSLCertVerificationError as error:
+            raise _untrusted() from error
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ssl.SSLError):
+                raise _untrusted() from error
+            raise sdk.ConnectionError("The login service could not be reached.") from error
+        except (TimeoutError, ConnectionError) as error:
+            raise sdk.ConnectionError("The login service did not answer.") from error
+        return json.loads(body.decode())
+
+
+def _untrusted() -> ManagerUntrusted:
+    return ManagerUntrusted(
+        "The Manager's certificate is not signed by the CA stored for it; nothing was sent to it.",
+        hint="Fetch the CA again from the Manager, compare its fingerprint, and store it.",
+    )
+
+
+@contextmanager
+def connect(address: ManagerAddress, *, correlation_id: str | None = None) -> Iterator[sdk.Connection]:
+    """A logged-in connection; `correlation_id` (at most 36 of [0-9A-Za-z_-]) stands in the Manager's events.
+
+    Raises the errors of portal.ovirt.errors. Logging out never hides the body's own error.
+    """
+    ca_file = address.ca_file()
+    with calling("answer"):
+        connection = _Connection(
+            url=address.url,
+            username=address.username,
+            password=address.password,
+            ca_file=str(ca_file) if ca_file else None,
+            timeout=address.timeout_seconds,
+            sso_timeout=address.timeout_seconds,
+            headers={"Correlation-Id": correlation_id} if correlation_id else {},
+        )
+        connection.authenticate()
+    try:
+        yield connection
+    finally:
+        try:
+            with calling("log the portal out"):
+                connection.close()
+        except ManagerError as error:
+            log.info("%s", error.message)
+
+
+def wait_until(
+    look: Callable[[], T | None], *, what: str, pause: Pause, timeout_seconds: float, every: float = 1.0
+) -> T:
+    """Ask `look`, soon at first and then every second, until it answers something.
+
+    Raises ManagerTooSlow; `pause` may raise to stop.
+    """
+    waited, delay = 0.0, min(every, _FIRST_LOOK)
+    while True:
+        answer = look()
+        if answer is not None:
+            return answer
+        if waited >= timeout_seconds:
+            raise ManagerTooSlow(
+                f"The Manager did not {what} within {timeout_seconds:.0f} seconds.",
+                hint="Look at the Manager's tasks and events; a slow storage or a stuck task may be the cause.",
+            )
+        pause(delay)
+        waited, delay = waited + delay, min(every, delay * 2)

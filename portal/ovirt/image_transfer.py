@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Image transfers: asking the Manager for a ticket to read or write a disk (reference section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import ovirtsdk4 as sdk
+from ovirtsdk4 import types
+
+from portal.errors import PortalError
+from portal.ovirt.connection import Pause, wait_until
+from portal.ovirt.errors import ManagerBusy, ManagerObjectMissing, calling
+
+# Seconds of silence after which the Manager ends a transfer by its policy. Never 0, and far above the default
+# of 60, which kills slow consumers (trap 15).
+INACTIVITY_TIMEOUT = 600
+_ENDED = ("finished_success", "finished_failure", "finished_cleanup")
+_GONE = "gone"
+
+
+class TransferFailed(PortalError):
+    """The Manager did not open, or did not properly end, an image transfer."""
+
+    retryable = True
+
+
+@dataclass(frozen=True)
+class OpenTransfer:
+    """A transfer in phase `transferring`. The urls carry the ticket: never log them."""
+
+    transfer_id: str
+    transfer_url: str = field(repr=False)
+    proxy_url: str | None = field(repr=False)
+
+
+def open_transfer(
+    connection: sdk.Connection,
+    *,
+    disk_id: str,
+    direction: str,
+    on_created: Callable[[str], None],
+    pause: Pause,
+    timeout_seconds: float,
+    backup_id: str | None = None,
+) -> OpenTransfer:
+    """Create a raw transfer and wait until data may flow. `on_created` gets the id at once, to be recorded.
+
+    Policy `cancel` for downloads, `pause` for uploads: cancelling an upload would delete the disk (trap 11).
+    Raises TransferFailed or ManagerError.
+    """
+    upload = direction == "upload"
+    order = types.ImageTransfer(
+        disk=types.Disk(id=disk_id),
+        direction=types.ImageTransferDirection(direction),
+        format=types.DiskFormat.RAW,
+        backup=types.Backup(id=backup_id) if backup_id else None,
+        inactivity_timeout=INACTIVITY_TIMEOUT,
+        timeout_policy=types.ImageTransferTimeoutPolicy.PAUSE
+        if upload
+        else types.ImageTransferTimeoutPolicy.CANCEL,
+    )
+
+    def create() -> Any:
+        try:
+            with calling("open an image transfer"):
+                return _service(connection).add(order)
+        except ManagerBusy:
+            return None  # the lock of an earlier transfer goes last (trap 29)
+
+    transfer = wait_until(create, what="open an image transfer", pause=pause, timeout_seconds=60)
+    on_created(transfer.id)
+    return wait_transferring(connection, transfer.id, pause=pause, timeout_seconds=timeout_seconds)
+
+
+def wait_transferring(
+    connection: sdk.Connection, transfer_id: str, *, pause: Pause, timeout_seconds: float
+) -> OpenTransfer:
+    """Wait for `transferring`; a paused upload is resumed. Raises TransferFailed."""
+
+    def look() -> OpenTransfer | None:
+        transfer = _get(connection, transfer_id)
+        phase = _text(transfer.phase) if transfer else _GONE
+        if phase == "transferring" and transfer.transfer_url:
+            return OpenTransfer(transfer_id, transfer.transfer_url, transfer.proxy_url)
+        if phase in ("paused_system", "paused_user"):
+            _act(connection, transfer_id, "resume")
+        elif phase not in ("initializing", "resuming", "transferring", "unknown"):
+            raise TransferFailed(
+                f"The Manager did not open the image transfer; it is now {phase.replace('_', ' ')}.",
+                hint="Look at the Manager's events for the disk (host, storage, bitmap), then try again.",
+            )
+        return None
+
+    return wait_until(look, what="open the image transfer", pause=pause, timeout_seconds=timeout_seconds)
+
+
+def end_transfer(
+    connection: sdk.Connection, transfer_id: str, *, pause: Pause, timeout_seconds: float
+) -> str:
+    """Finalize and wait for the end; safe to repeat. Returns the last phase, or `gone`.
+
+    Every connection to imageio must be closed before (trap 18). Finalizing, never cancelling: a cancelled
+    upload takes the disk with it.
+    """
+    asked = False
+
+    def look() -> str | None:
+        nonlocal asked
+        transfer = _get(connection, transfer_id)
+        phase = _text(transfer.phase) if transfer else _GONE
+        if phase == _GONE or phase in _ENDED[:2]:
+            return phase
+        if not asked and phase not in ("initializing", "resuming"):
+            asked = True
+            _act(connection, transfer_id, "finalize")
+        return None
+
+    return wait_until(look, what="end the image transfer", pause=pause, timeout_seconds=timeout_seconds)
+
+
+def cancel_upload(
+    connection: sdk.Connection, transfer_id: str, *, pause: Pause, timeout_seconds: float
+) -> str:
+    """Cancel an upload **into a disk that this job made**: the Manager deletes that disk. Safe to repeat."""
+    asked = False
+
+    def look() -> str | None:
+        nonlocal asked
+        transfer = _get(connection, transfer_id)
+        phase = _text(transfer.phase) if transfer else _GONE
+        if phase == _GONE or phase in _ENDED[:2]:
+            return phase
+        if not asked:
+            asked = True
+            _act(connection, transfer_id, "cancel")
+        return None
+
+    return wait_until(look, what="cancel the upload", pause=pause, timeout_seconds=timeout_seconds)
+
+
+def open_transfers_of(connection: sdk.Connection, disk_ids: Collection[str], *, direction: str) -> list[str]:
+    """Ids of transfers of these disks that have not ended: those whose id was lost with a worker."""
+    with calling("list the image transfers"):
+        found = _service(connection).list()
+    return [
+        item.id
+        for item in found
+        if item.image is not None
+        and item.image.id in disk_ids
+        and _text(item.direction) == direction
+        and _text(item.phase) not in _ENDED
+    ]
+
+
+def _get(connection: sdk.Connection, transfer_id: str) -> Any:
+    try:
+        with calling("tell about an image transfer"):
+            return _service(connection).image_transfer_service(transfer_id).get()
+    except ManagerObjectMissing:
+        return None
+
+
+def _act(connection: sdk.Connection, transfer_id: str, action: str) -> None:
+    """The Manager answers 200 to any action, even on a dead transfer (trap 12): the phase decides."""
+    with calling(f"{action} the image transfer"):
+        getattr(_service(connection).image_transfer_service(transfer_id), action)()
+
+
+def _service(connection: sdk.Connection) -> Any:
+    return connection.system_service().image_transfers_service()
+
+
+def _text(value: Any) -> str:
+    return getattr(value, "value", None) or ""

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All addresses of the portal."""
+
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
+
+from portal.dashboard import styleguide
+from portal.dashboard import views as dashboard
+from portal.environments import views as environments
+
+
+@login_not_required
+def alive(request: HttpRequest) -> HttpResponse:
+    """For load balancers and process supervisors: the web process answers."""
+    return HttpResponse("alive\n", content_type="text/plain")
+
+
+dashboard_patterns = [
+    path("", dashboard.overview, name="overview"),
+    path("search/", dashboard.search, name="search"),
+]
+environment_patterns = [
+    path("machines/", dashboard.vm_list, name="vm_list"),
+    path("machines/<uuid:vm_uuid>/", dashboard.vm, name="vm"),
+    path("managers/", environments.environment_list, name="environment_list"),
+    path("managers/add/", environments.environment_add, name="environment_add"),
+    path("managers/<uuid:environment_uuid>/", environments.environment, name="environment"),
+    path(
+        "managers/<uuid:environment_uuid>/refresh/",
+        environments.environment_refresh,
+        name="environment_refresh",
+    ),
+]
+urlpatterns = [
+    path("alive/", alive, name="alive"),
+    path("", include((dashboard_patterns, "dashboard"))),
+    path("", include((environment_patterns, "environments"))),
+    path("", include("backups.urls")),
+    path("", include("restores.urls")),
+    path("jobs/", include("portal.jobs.urls")),
+    path("", include("portal.accounts.urls")),
+    path("styleguide/", styleguide.styleguide, name="styleguide"),
+]

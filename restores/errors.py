@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from portal.errors import PortalError
+
+
+class PlanChanged(PortalError):
+    """The world is no longer as it was when the plan was shown."""
+
+
+class PlanBlocked(PortalError):
+    """The plan has blockers."""
+
+
+class RestoreNotEqual(PortalError):
+    """The restored disk differs from the restore point."""

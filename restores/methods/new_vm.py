@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restore a point as a new VM (guide 3.2.5.1.2; reference 4.6, 4.7, 6.5).
+
+New disks with new ids, data by parallel uploads, equality proven by imageio's checksum against the index's
+digest, the VM from the stored OVF without its disks, network unplugged and MAC addresses new by default.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+
+import ovirtsdk4 as sdk
+from django.conf import settings
+from django.utils import timezone
+
+from backups.store.points import StoredPoint
+from backups.transfer import ImageEndpoint, checksum
+from backups.transfer import restore as write_disk
+from portal.errors import PortalError
+from portal.jobs import runner
+from portal.jobs.context import JobContext
+from portal.jobs.errors import ClaimLost
+from portal.ovirt import image_transfer, new_vm, ovf
+from portal.ovirt.connection import connect
+from portal.ovirt.image_transfer import OpenTransfer, TransferFailed
+from portal.ovirt.new_vm import NameTaken, NewDisk
+from restores.errors import RestoreNotEqual
+from restores.models import Restore
+from restores.records import restore_of
+
+log = logging.getLogger(__name__)
+
+
+def run(context: JobContext) -> None:
+    restore = restore_of(context.job)
+    point = restore.point
+    store = point.repository.open()
+    stored = store.open_point(point.vm.environment.uuid, str(point.vm.manager_id), point.uuid)
+    address = point.vm.environment.address()
+    try:
+        with connect(address, correlation_id=str(context.job.uuid)) as connection:
+            _restore(NewVmRestore(context, restore, stored, connection))
+    except BaseException as error:
+        left = context.memory.get("disk_ids")
+        if left and not context.will_try_again(error):
+            context.warn(
+                "Not everything that this restore made could be removed from the Manager: look for the disks "
+                f"{', '.join(left.values())} and a machine {restore.target_name} with this job's number in its comment."
+            )
+        raise
+
+
+def _restore(work: NewVmRestore) -> None:
+    context = work.context
+    try:
+        if context.giving_up:
+            raise runner.give_up(context)
+        with context.step("prepare", "Checking the Manager against the plan"):
+            disks = work.plan_disks()
+            machine = work.machine_description()
+            work.check_name()
+        with context.step("disks", "Creating the disks"):
+            for disk in disks.values():
+                work.ensure_disk(disk)
+        work.write_disks(disks)
+        with context.step("machine", f"Creating the machine {work.restore.target_name}"):
+            vm_id = work.ensure_machine(machine)
+        with context.step("attach", "Attaching the disks and unplugging the network"):
+            work.finish_machine(vm_id, list(disks.values()))
+        work.tell_result(vm_id)
+    except BaseException as error:
+        if not context.will_try_again(error):
+            work.clean_up()
+        raise
+
+
+class NewVmRestore:
+    """One restore: what is known of it, and the steps of the procedure."""
+
+    def __init__(
+        self, context: JobContext, restore: Restore, stored: StoredPoint, connection: sdk.Connection
+    ) -> None:
+        self.context = context
+        self.restore = restore
+        self.stored = stored
+        self.connection = connection
+        self.plan: dict[str, Any] = restore.plan
+        self.ca_file = restore.point.vm.environment.address().ca_file()
+
+    # --- before anything is made --------------------------------------------------------------------
+
+    def plan_disks(self) -> dict[str, NewDisk]:
+        """By the stored disk's id. New ids are remembered before anything is created."""
+        ids: dict[str, str] = dict(self.context.memory.get("disk_ids") or {})
+        wanted = self.stored.manifest["disks"]
+        if not ids:
+            ids = {disk["disk_id"]: str(uuid.uuid4()) for disk in wanted}
+            self.context.remember(disk_ids=ids)
+        return {disk["disk_id"]: self._new_disk(disk, ids[disk["disk_id"]]) for disk in wanted}
+
+    def _new_disk(self, disk: dict[str, Any], disk_id: str) -> NewDisk:
+        return NewDisk(
+            disk_id=disk_id,
+            alias=disk["alias"],
+            description=f"Restored from {self.restore.point}"[:250],
+            size_bytes=disk["size_bytes"],
+            format=disk["format"],
+            sparse=disk["sparse"],
+            incremental=disk["format"] == "cow",
+            storage_domain_id=self.plan["storage_domain_id"],
+            interface=disk["interface"],
+            bootable=disk["bootable"],
+            active=True,
+            read_only=disk["read_only"],
+            wipe_after_delete=disk["wipe_after_delete"],
+        )
+
+    def machine_description(self) -> str:
+        """The OVF to import; checked first, so that a bad one is known before any disk is made."""
+        return ovf.without_disks(
+            self.stored.read_file("vm.ovf"), unplug_nics=not self.plan["network_plugged"]
+        )
+
+    def check_name(self) -> None:
+        if self._own_machine() is None and new_vm.find_vm(self.connection, self.restore.target_name):
+            raise NameTaken(
+                f"A machine called {self.restore.target_name} exists already; nothing was changed.",
+                hint="Choose another name.",
+            )
+
+    # --- disks ------------------------------------------------------------------------------------
+
+    def ensure_disk(self, disk: NewDisk) -> None:
+        if disk.disk_id in (self.context.memory.get("transfers") or {}):
+            return  # it exists and is locked by the upload of an earlier attempt
+        new_vm.ensure_disk(
+            self.connection,
+            disk,
+            pause=self.context.pause,
+            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
+        )
+
+    def write_disks(self, disks: dict[str, NewDisk]) -> None:
+        done: dict[str, str] = dict(self.context.memory.get("written") or {})
+        for number, (source_id, disk) in enumerate(disks.items()):
+            if source_id in done:
+                continue
+            title = f"Writing {disk.alias}" + (
+                f" (disk {number + 1} of {len(disks)})" if len(disks) > 1 else ""
+            )
+            with self.context.step(f"write-{source_id}", title) as step:
+                done[source_id] = self._write_disk(source_id, disk)
+                step.detail = "Proven equal to the restore point by SHA-256."
+            self.context.remember(written=done)
+
+    def _write_disk(self, source_id: str, disk: NewDisk) -> str:
+        """Upload, then compare imageio's checksum of the disk with the index's digest. Returns the digest."""
+        transfer = self._open_upload(disk)
+        endpoint = ImageEndpoint(
+            transfer_url=transfer.transfer_url,
+            proxy_url=transfer.proxy_url,
+            ca_file=self.ca_file,
+            max_connections=settings.TRANSFER_CONNECTIONS,
+        )
+        with self.stored.index(source_id) as index:
+            stats = write_disk(
+                endpoint,
+                index,
+                self.stored.repository.chunks,
+                progress=self.context.progress,
+                disk_is_zero=True,
+            )
+            if stats.via == "proxy":
+                self.context.warn(
+                    "The host could not be reached directly; data went through the Manager's proxy."
+                )
+            expected = index.digest_hex()
+            self.context.write(phase=f"Proving that {disk.alias} is equal")
+            found = checksum(endpoint, block_size=index.chunk_size, progress=self.context.progress)
+        if found != expected:
+            raise RestoreNotEqual(
+                f"The restored disk {disk.alias} differs from the restore point; the new machine was not kept.",
+                hint="Verify the restore point, look at the storage domain's health, then restore again.",
+            )
+        ending = image_transfer.end_transfer(
+            self.connection,
+            transfer.transfer_id,
+            pause=self.context.pause,
+            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
+        )
+        if ending == "finished_failure" or new_vm.disk_status(self.connection, disk.disk_id) is None:
+            raise TransferFailed(
+                f"The Manager did not accept the uploaded disk {disk.alias} and removed it.",
+                hint="Look at the Manager's events for the disk, then restore again.",
+                retryable=False,
+            )
+        self._forget_transfer(disk.disk_id)
+        return expected
+
+    def _open_upload(self, disk: NewDisk) -> OpenTransfer:
+        """The upload of an earlier attempt if it can go on (writing the same bytes again is harmless), else a new one."""
+        pause, timeout = self.context.pause, settings.MANAGER_PHASE_TIMEOUT
+        known = (self.context.memory.get("transfers") or {}).get(disk.disk_id)
+        if known is None and self.context.is_resumed:
+            strays = image_transfer.open_transfers_of(self.connection, [disk.disk_id], direction="upload")
+            known = strays[0] if strays else None
+        if known is not None:
+            try:
+                return image_transfer.wait_transferring(
+                    self.connection, known, pause=pause, timeout_seconds=timeout
+                )
+            except TransferFailed:
+                self.context.tell("The upload of an earlier attempt has ended; opening a new one.")
+                self._forget_transfer(disk.disk_id)
+                self.ensure_disk(disk)
+        return image_transfer.open_transfer(
+            self.connection,
+            disk_id=disk.disk_id,
+            direction="upload",
+            on_created=lambda transfer_id: self._remember_transfer(disk.disk_id, transfer_id),
+            pause=pause,
+            timeout_seconds=timeout,
+        )
+
+    def _remember_transfer(self, disk_id: str, transfer_id: str) -> None:
+        transfers = dict(self.context.memory.get("transfers") or {})
+        self.context.remember(transfers={**transfers, disk_id: transfer_id})
+
+    def _forget_transfer(self, disk_id: str) -> None:
+        transfers = dict(self.context.memory.get("transfers") or {})
+        transfers.pop(disk_id, None)
+        self.context.remember(transfers=transfers)
+
+    # --- machine ----------------------------------------------------------------------------------
+
+    @property
+    def _comment(self) -> str:
+        """Stands on the new VM, so that a second worker knows it as this job's own."""
+        return f"Restored from {self.restore.point}, job {self.context.job.uuid}"
+
+    def _own_machine(self) -> str | None:
+        vm = new_vm.find_vm(self.connection, self.restore.target_name)
+        return str(vm.id) if vm is not None and str(self.context.job.uuid) in (vm.comment or "") else None
+
+    def ensure_machine(self, description: str) -> str:
+        vm_id = self.context.memory.get("vm_id") or self._own_machine()
+        if vm_id is None:
+            vm_id = new_vm.import_vm(
+                self.connection,
+                name=self.restore.target_name,
+                cluster_id=self.plan["cluster_id"],
+                ovf=description,
+                comment=self._comment,
+                new_macs=self.plan["new_macs"],
+            )
+        self.context.remember(vm_id=vm_id)
+        new_vm.wait_down(
+            self.connection,
+            vm_id,
+            pause=self.context.pause,
+            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
+        )
+        return str(vm_id)
+
+    def finish_machine(self, vm_id: str, disks: list[NewDisk]) -> None:
+        new_vm.attach_disks(self.connection, vm_id, disks, pause=self.context.pause)
+        attached = {disk.disk_id for disk in new_vm.attached_disks(self.connection, vm_id)}
+        expected = {disk.disk_id for disk in disks}
+        if attached != expected:
+            raise RestoreNotEqual(
+                "The Manager attached other disks to the new machine than those restored; it was not kept.",
+                hint="Look at the Manager's events (175), then restore again.",
+            )
+        if not self.plan["network_plugged"]:
+            new_vm.unplug_nics(self.connection, vm_id)
+
+    def tell_result(self, vm_id: str) -> None:
+        self.context.write(result={"vm_id": vm_id, "vm_name": self.restore.target_name, "identical": True})
+        Restore.objects.filter(pk=self.restore.pk).update(new_vm_id=vm_id, proven_at=timezone.now())
+
+    # --- giving up --------------------------------------------------------------------------------
+
+    def clean_up(self) -> None:
+        """Remove what this job made: its machine, its uploads, its disks. Never hides the first error.
+
+        What could not be removed stays in the job's memory, and `run` names it.
+        """
+        if not self.context.memory.get("disk_ids"):
+            return
+        with self.context.cleaning():
+            try:
+                self._remove_all()
+                self.context.remember(disk_ids=None, transfers=None, vm_id=None, written=None)
+            except ClaimLost:
+                raise
+            except Exception as error:
+                log.warning("Clean-up: %s", error, exc_info=not isinstance(error, PortalError))
+                if isinstance(error, PortalError):
+                    self.context.tell(f"Cleaning up failed: {error.message}", level="warning")
+
+    def _remove_all(self) -> None:
+        memory, pause = self.context.memory, self.context.pause
+        timeout = settings.MANAGER_PHASE_TIMEOUT
+        vm_id = memory.get("vm_id") or self._own_machine()
+        if vm_id is not None:
+            new_vm.remove_vm(self.connection, vm_id, pause=pause, timeout_seconds=timeout)
+        disk_ids = list(memory["disk_ids"].values())
+        transfers = set((memory.get("transfers") or {}).values())
+        transfers |= set(image_transfer.open_transfers_of(self.connection, disk_ids, direction="upload"))
+        for transfer_id in sorted(transfers):
+            # These disks were made by this job, so the Manager may delete them with the upload.
+            image_transfer.cancel_upload(self.connection, transfer_id, pause=pause, timeout_seconds=timeout)
+        for disk_id in disk_ids:
+            new_vm.remove_disk(self.connection, disk_id, pause=pause, timeout_seconds=timeout)

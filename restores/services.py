@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starting restores: the only gate, the same for page, API and command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from backups.models import RestorePoint
+from portal.accounts.roles import Capability
+from portal.audit import services as audit
+from portal.jobs import locks
+from portal.jobs import services as jobs
+from portal.jobs.models import Job
+from restores import access
+from restores.errors import PlanBlocked, PlanChanged
+from restores.models import Restore
+from restores.plans import RestorePlan
+from restores.records import restore_of
+
+NEW_VM_TASK = "restores.new_vm"
+
+
+def start_restore(
+    *,
+    actor: Any,
+    point: RestorePoint,
+    plan: RestorePlan,
+    plan_hash: str,
+    requested_for: str = "",
+    ticket: str = "",
+    reason: str = "",
+    via: str = Job.Via.PAGE,
+) -> Restore:
+    """Start exactly what was shown. `plan` is made anew now; a hash that differs means the world changed.
+
+    Raises NotAllowed, PlanBlocked, PlanChanged.
+    """
+    access.require_restore(actor, point)
+    if plan.blockers:
+        raise PlanBlocked(f"The restore cannot be started: {plan.blockers[0]} Nothing was changed.")
+    if plan.hash != plan_hash:
+        raise PlanChanged(
+            "Something changed since this plan was shown, so nothing was started.",
+            hint="Read the new plan and start it again.",
+        )
+    environment = point.vm.environment
+    with transaction.atomic():
+        job = jobs.create_job(
+            kind="vm_restore",
+            task=NEW_VM_TASK,
+            title=f"Restore {point.vm_name} as {plan.name}",
+            actor=actor,
+            locks=[
+                locks.shared(point.lock_key),
+                locks.exclusive(f"name:{environment.uuid}:{plan.name}"[:120]),
+                locks.shared(f"environment:{environment.uuid}", limit=settings.ENVIRONMENT_JOBS),
+                locks.shared(f"repository:{point.repository.uuid}"),
+            ],
+            params={"point": str(point.uuid), "plan": plan.as_json(), "plan_hash": plan.hash},
+            environment=environment,
+            vm=point.vm,
+            subject_label=str(point),
+            subject_url=point.get_absolute_url(),
+            requested_for=requested_for,
+            capability=Capability.RESTORE,
+            ticket=ticket,
+            reason=reason,
+            via=via,
+        )
+        restore = restore_of(job)
+        audit.record(
+            "restore.start",
+            actor=actor,
+            subject=point,
+            via=via,
+            job=str(job.uuid),
+            target=plan.name,
+            plan_hash=plan.hash,
+            ticket=ticket,
+        )
+    return restore
+

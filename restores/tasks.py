@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from celery import shared_task
+
+from portal.jobs import runner
+from restores import services
+from restores.methods import new_vm
+
+
+@shared_task(name=services.NEW_VM_TASK)
+def restore_new_vm(job_id: int) -> None:
+    runner.execute(job_id, new_vm.run)

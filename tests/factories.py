@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rows for tests. Real data comes from the lab; these are for pages and rules."""
+
+import datetime as dt
+import uuid
+
+import factory
+from django.utils import timezone
+
+from backups.models import Repository, RestorePoint, RestorePointDisk
+from portal.accounts.models import Membership, Team, User
+from portal.accounts.roles import Role
+from portal.environments.models import Disk, Environment, VirtualMachine
+from portal.jobs.models import Job
+
+
+class UserFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = User
+        skip_postgeneration_save = True
+
+    username = factory.Sequence(lambda number: f"person{number}")
+    password = factory.django.Password("correct horse")
+
+
+class TeamFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Team
+
+    name = factory.Sequence(lambda number: f"Team {number}")
+
+
+class MembershipFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Membership
+
+    team = factory.SubFactory(TeamFactory)
+    user = factory.SubFactory(UserFactory)
+    role = Role.VIEWER
+
+
+class EnvironmentFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Environment
+
+    name = factory.Sequence(lambda number: f"Manager {number}")
+    api_url = "https://manager.example.com/ovirt-engine/api"
+    username = "admin@internal"
+    product = "oVirt Engine"
+    version = "4.5.7"
+    refreshed_at = factory.LazyFunction(timezone.now)
+    reached_at = factory.LazyFunction(timezone.now)
+    clusters = [
+        {"cluster_id": "c1", "name": "Default", "version": "4.6", "data_center_id": "d1"},
+    ]
+    storage_domains = [
+        {
+            "domain_id": "s1",
+            "name": "data-1",
+            "kind": "nfs",
+            "status": "active",
+            "data_center_id": "d1",
+            "available_bytes": 1 << 40,
+            "used_bytes": 0,
+            "is_backup": False,
+        }
+    ]
+
+
+class VmFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = VirtualMachine
+
+    environment = factory.SubFactory(EnvironmentFactory)
+    manager_id = factory.LazyFunction(uuid.uuid4)
+    name = factory.Sequence(lambda number: f"vm-{number:03}")
+    status = "up"
+    cluster_name = "Default"
+    compatibility = "4.6"
+    memory_bytes = 2 << 30
+    cpu_cores = 2
+    seen_at = factory.LazyFunction(timezone.now)
+
+
+class DiskFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Disk
+
+    vm = factory.SubFactory(VmFactory)
+    manager_id = factory.LazyFunction(uuid.uuid4)
+    alias = factory.Sequence(lambda number: f"disk-{number}")
+    size_bytes = 10 << 30
+    actual_bytes = 2 << 30
+    format = "cow"
+    storage_type = "image"
+    bootable = True
+
+
+class RepositoryFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Repository
+
+    uuid = factory.LazyFunction(uuid.uuid4)
+    name = factory.Sequence(lambda number: f"Repository {number}")
+    path = factory.Sequence(lambda number: f"/srv/backups/{number}")
+
+
+class PointFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = RestorePoint
+
+    repository = factory.SubFactory(RepositoryFactory)
+    vm = factory.SubFactory(VmFactory)
+    taken_at = factory.LazyFunction(lambda: timezone.now() - dt.timedelta(hours=2))
+    method = "incremental"
+    mode = "full"
+    reason = "Full, because this is the first backup of this machine in this repository."
+    vm_name = factory.LazyAttribute(lambda point: point.vm.name)
+    vm_was_up = True
+    consistency = "crash"
+    checkpoint_id = factory.LazyFunction(uuid.uuid4)
+    size_bytes = 10 << 30
+    bytes_read = 2 << 30
+    bytes_stored = 1 << 30
+    duration_seconds = 42.0
+    manifest_sha256 = "0" * 64
+
+
+class PointDiskFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = RestorePointDisk
+
+    point = factory.SubFactory(PointFactory)
+    manager_id = factory.LazyFunction(uuid.uuid4)
+    alias = "system"
+    size_bytes = 10 << 30
+    format = "cow"
+    bootable = True
+    mode = "full"
+    reason = "Full, because this is the first backup of this machine in this repository."
+    bytes_read = 2 << 30
+    bytes_stored = 1 << 30
+    chunk_size = 1 << 20
+    index_file = factory.LazyAttribute(lambda disk: f"{disk.manager_id}.caibx")
+    digest = "0" * 64
+
+
+class JobFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Job
+
+    kind = "vm_backup"
+    task = "backups.vm_backup"
+    vm = factory.SubFactory(VmFactory)
+    environment = factory.LazyAttribute(lambda job: job.vm.environment if job.vm else None)
+    title = factory.LazyAttribute(lambda job: f"Back up {job.vm.name}" if job.vm else "A job")
+    requested_by_name = "alice"

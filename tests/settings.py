@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settings of the test suite: private PostgreSQL and Redis, or the embedded default with PORTAL_TEST_EMBEDDED=1."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from tests import private_services
+
+if "PORTAL_DATA_DIR" not in os.environ:
+    os.environ["PORTAL_DATA_DIR"] = tempfile.mkdtemp(prefix="portal-tests-")
+    private_services.remove_at_exit(Path(os.environ["PORTAL_DATA_DIR"]))
+if os.environ.get("PORTAL_TEST_EMBEDDED") != "1" and "DATABASE_URL" not in os.environ:
+    private_services.start(Path(os.environ["PORTAL_DATA_DIR"]))
+os.environ.setdefault("PORTAL_JOB_HEARTBEAT", "1")
+os.environ.setdefault("PORTAL_JOB_LEASE", "4")
+os.environ.setdefault("PORTAL_JOB_RING_AFTER", "1")
+os.environ.setdefault("PORTAL_JOB_BACKOFF", "1")
+os.environ.setdefault("PORTAL_INVENTORY_EVERY", "600")
+os.environ.setdefault("PORTAL_MANAGER_PHASE_TIMEOUT", "60")
+
+from portal.settings import *  # noqa: E402, F403
+from portal.settings import DATA_DIR, DATABASES  # noqa: E402
+
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
