@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VM backups by the incremental backup API, in the live and the cold flow (compatibility level 4.6).
+
+Source: ovirt-engine bll …/storage/backup/{StartVmBackup,StopVmBackup}Command.java. The hypervisor does the work with
+real scratch images and bitmaps; this module keeps the phases, locks, records and events around it."""
+
+import logging
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.engine.checkpoints import CheckpointCommands
+from lab.engine.clock import Poller
+from lab.engine.core import Core, volume_of
+from lab.engine.faults import EngineFault, incomplete, locked_disks, refused
+from lab.engine.state import Backup, BackupDisk, Checkpoint, Disk, Vm
+from lab.hypervisor import BitmapBroken, HypervisorError, LiveBackupDisk
+from lab.processes import CommandFailed
+
+log = logging.getLogger(__name__)
+
+ACTION = "backup VM"
+IN_PROGRESS = "The VM backup operation is currently in progress. Please try again later."
+SUCCEEDED_MINUTES = 15
+FAILED_MINUTES = 30
+MAX_DESCRIPTION = 1024
+
+
+@dataclass(frozen=True)
+class BackupRequest:
+    """`disk_ids` as posted; `require_consistency` is accepted: the lab's guests have no agent to refuse a freeze."""
+
+    id: str | None
+    description: str
+    from_checkpoint_id: str | None
+    disk_ids: tuple[str, ...]
+
+
+class BackupFailed(Exception):
+    """The backup ends here; `code` is the event that tells of it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(str(code))
+        self.code = code
+
+
+class BackupCommands:
+    def __init__(self, core: Core, checkpoints: CheckpointCommands) -> None:
+        self._core = core
+        self._checkpoints = checkpoints
+        self._without_power: set[str] = set()
+
+    def start(self, vm: Vm, request: BackupRequest) -> Backup:
+        """Check and begin; the phases follow by polling. Raises EngineFault."""
+        disks = self._validate(vm, request)
+        now = self._core.clock.now()
+        backup = Backup(
+            id=request.id or str(uuid.uuid4()),
+            vm_id=vm.id,
+            live=vm.status == "up",
+            description=request.description,
+            from_checkpoint_id=request.from_checkpoint_id,
+            disks=[BackupDisk(disk.id, self._mode(disk, request.from_checkpoint_id)) for disk in disks],
+            created=now,
+            modified=now,
+            host_id=vm.host_id or self._core.host.id,
+        )
+        if any(disk.format == "cow" for disk in disks):
+            backup.planned_checkpoint_id = str(uuid.uuid4())
+        self._core.state.backups[backup.id] = backup
+        vm.backup_id = backup.id
+        for disk in disks:
+            disk.status = "locked"
+        self._event(backup, 10790, "Backup {b} for VM {v} started (User: {u}).")
+        self._core.spawn(self._run(vm, backup), f"backup {backup.id}")
+        return backup
+
+    def _validate(self, vm: Vm, request: BackupRequest) -> list[Disk]:
+        """The disks that take part; checks in the engine's order."""
+        if vm.backup_id is not None:
+            raise refused(ACTION, IN_PROGRESS)
+        if vm.removing_checkpoint is not None:
+            raise refused(ACTION, "The VM is during a checkpoint removal operation.")
+        if not request.disk_ids:
+            raise incomplete("Backup", "disks")
+        disks = self._disks(vm, request)
+        if request.from_checkpoint_id is not None:
+            self._check_from(request.from_checkpoint_id)
+        if vm.status not in ("up", "down"):
+            raise refused(ACTION, "The Virtual Machine should be in Up or Down status.")
+        if len(request.description) > MAX_DESCRIPTION:
+            text = "The VM backup description shouldn't contain more than 1024 characters."
+            raise refused(ACTION, text, 400)
+        if request.id in self._core.state.backups:
+            raise refused(ACTION, f"The specified VM backup ID {request.id} already exists.", 400)
+        return disks
+
+    def _disks(self, vm: Vm, request: BackupRequest) -> list[Disk]:
+        """Shareable disks are left out without a word, as the engine does."""
+        known = self._core.state.disks
+        unknown = [disk_id for disk_id in request.disk_ids if disk_id not in known]
+        if unknown:
+            text = f"The following disk(s) ID(s) does not exist: {', '.join(unknown)}"
+            raise refused(ACTION, text, 400)
+        disks = [known[disk_id] for disk_id in dict.fromkeys(request.disk_ids)]
+        attachments = {a.disk_id: a for a in self._core.state.attachments_of_vm(vm.id)}
+        if any(disk.id not in attachments for disk in disks):
+            raise EngineFault(500, "[Internal Engine Error]")
+        locked = [disk.alias for disk in disks if disk.status == "locked"]
+        if locked:
+            raise locked_disks(ACTION, locked)
+        inactive = sorted(disk.alias for disk in disks if not attachments[disk.id].active)
+        if inactive:
+            text = f"The following disks are not active on VM {vm.name}: {', '.join(inactive)}"
+            raise refused(ACTION, text)
+        return [disk for disk in disks if not disk.shareable]
+
+    def _check_from(self, checkpoint_id: str) -> None:
+        # That the checkpoint belongs to this VM is not checked, as in the engine.
+        checkpoint = self._core.state.checkpoints.get(checkpoint_id)
+        if checkpoint is None:
+            raise refused(ACTION, f"Checkpoint ID {checkpoint_id} doesn't exist.", 400)
+        if checkpoint.state == "invalid":
+            raise refused(ACTION, f"Checkpoint ID {checkpoint_id} is invalid and should be removed.", 400)
+
+    def _mode(self, disk: Disk, from_checkpoint_id: str | None) -> str:
+        if from_checkpoint_id is None or disk.format != "cow":
+            return "full"
+        members = self._core.state.checkpoints[from_checkpoint_id].disk_ids
+        return "incremental" if disk.id in members else "full"
+
+    async def _run(self, vm: Vm, backup: Backup) -> None:
+        poller = self._core.clock.poller()
+        job = self._core.jobs.begin(f"Backing up VM {vm.name}")
+        try:
+            await (self._begin_live(vm, backup, poller) if backup.live else self._begin_cold(backup, poller))
+            self._ready(backup)
+            while not backup.stop_requested:
+                await poller.wait()
+                self._check_power(backup)
+            await self._end(backup, keep_checkpoint=True)
+            self._close(vm, backup, "SUCCEEDED")
+            self._event(backup, 10793, "Backup {b} for VM {v} completed successfully (User: {u}).")
+            self._core.jobs.end(job, succeeded=True)
+        except Exception as error:  # whatever went wrong, the command must give its locks back
+            if not isinstance(error, BackupFailed):
+                log.exception("backup %s failed", backup.id)
+            await self._fail(vm, backup, error.code if isinstance(error, BackupFailed) else 10792)
+            self._core.jobs.end(job, succeeded=False)
+
+    async def _begin_live(self, vm: Vm, backup: Backup, poller: Poller) -> None:
+        self._stage(backup, "CREATING_SCRATCH_DISKS")
+        for member in backup.disks:
+            self._add_scratch(vm, backup, self._core.state.disks[member.disk_id])
+        await self._next(backup, poller)
+        self._scratch_done(backup)
+        self._stage(backup, "STARTING")
+        await self._next(backup, poller)
+        disks = [self._live_disk(backup, member) for member in backup.disks]
+        scratch = self._scratch_dir(backup)
+        scratch.mkdir(parents=True, exist_ok=True)
+        try:
+            await self._core.hypervisor.begin_live_backup(
+                vm.id, backup.id, disks, backup.planned_checkpoint_id, scratch
+            )
+        except BitmapBroken:
+            # The engine gives up every checkpoint of the VM when one cannot be redefined.
+            await self._checkpoints.drop_all(vm)
+            raise BackupFailed(10791) from None
+        await self._next(backup, poller)
+
+    def _live_disk(self, backup: Backup, member: BackupDisk) -> LiveBackupDisk:
+        disk = self._core.state.disks[member.disk_id]
+        incremental = member.mode == "incremental"
+        return LiveBackupDisk(
+            volume=volume_of(disk),
+            from_bitmap=backup.from_checkpoint_id if incremental else None,
+            add_bitmap=disk.format == "cow",
+        )
+
+    async def _begin_cold(self, backup: Backup, poller: Poller) -> None:
+        self._stage(backup, "ADDING_BITMAPS")
+        await self._next(backup, poller)
+        for disk in self._bitmap_disks(backup):
+            assert backup.planned_checkpoint_id is not None
+            await self._core.hypervisor.add_cold_bitmap(volume_of(disk), backup.planned_checkpoint_id)
+        self._stage(backup, "WAITING_FOR_BITMAPS")
+        await self._next(backup, poller)
+
+    async def _next(self, backup: Backup, poller: Poller) -> None:
+        """Wait for the next poll of a backup that is still starting."""
+        await poller.wait()
+        self._check_power(backup)
+        if backup.stop_requested:
+            raise BackupFailed(10792)
+
+    def _check_power(self, backup: Backup) -> None:
+        if backup.id in self._without_power:
+            raise BackupFailed(10792)
+
+    def _bitmap_disks(self, backup: Backup) -> list[Disk]:
+        disks = [self._core.state.disks[member.disk_id] for member in backup.disks]
+        return [disk for disk in disks if disk.format == "cow"]
+
+    def _ready(self, backup: Backup) -> None:
+        if backup.planned_checkpoint_id is not None:
+            existing = self._core.state.checkpoints_of_vm(backup.vm_id)
+            checkpoint = Checkpoint(
+                id=backup.planned_checkpoint_id,
+                vm_id=backup.vm_id,
+                parent_id=existing[-1].id if existing else None,
+                created=self._core.clock.now(),
+                description=backup.description,
+                disk_ids=[disk.id for disk in self._bitmap_disks(backup)],
+            )
+            self._core.state.checkpoints[checkpoint.id] = checkpoint
+            backup.to_checkpoint_id = checkpoint.id
+        self._stage(backup, "READY")
+
+    def finalize(self, vm: Vm, backup: Backup) -> None:
+        """Ask for the end. Raises EngineFault, also for a backup that is not ready, which then fails."""
+        action = "stop VM backup"
+        if any(not transfer.over for transfer in self._core.state.transfers_of_backup(backup.id)):
+            raise refused(action, "There is an active image transfer for VM backup")
+        if backup.stage in ("FINALIZING", "SUCCEEDED", "FAILED"):
+            text = (
+                f"VM '{vm.name}' backup '{backup.id}' is already in '{backup.stage}' phase, "
+                "no need to stop the backup again"
+            )
+            raise refused(action, text, 400)
+        stage = backup.stage
+        backup.stop_requested = True
+        if stage != "READY":
+            text = f"Backup '{backup.id}' is in '{stage}' phase, premature backup stop was initiated."
+            raise refused(action, text, 400)
+        self._stage(backup, "FINALIZING")
+        self._event(backup, 10794, "Backup {b} for VM {v} finalized (User: {u}).")
+
+    async def _end(self, backup: Backup, *, keep_checkpoint: bool) -> None:
+        """Take down what the flow set up on the host."""
+        if backup.live:
+            await self._core.hypervisor.end_live_backup(backup.id, drop_checkpoint=not keep_checkpoint)
+            shutil.rmtree(self._scratch_dir(backup), ignore_errors=True)
+        elif not keep_checkpoint and backup.planned_checkpoint_id is not None:
+            for disk in self._bitmap_disks(backup):
+                await self._core.hypervisor.remove_bitmap(volume_of(disk), backup.planned_checkpoint_id)
+
+    async def _fail(self, vm: Vm, backup: Backup, code: int) -> None:
+        try:
+            await self._end(backup, keep_checkpoint=False)
+        except (HypervisorError, CommandFailed, OSError):
+            self._event(backup, 10795, "Backup {b} for VM {v} failed to finalize (User: {u}).", "error")
+        if backup.to_checkpoint_id is not None:
+            self._core.state.checkpoints.pop(backup.to_checkpoint_id, None)
+            backup.to_checkpoint_id = None
+        self._without_power.discard(backup.id)
+        self._close(vm, backup, "FAILED")
+        if code == 10791:
+            text = "Incremental backup {b} for VM {v} failed. Full backup is now needed (User: {u})."
+        else:
+            text = "Backup {b} for VM {v} failed (User: {u})."
+        self._event(backup, code, text, "error")
+
+    def _close(self, vm: Vm, backup: Backup, stage: str) -> None:
+        for disk_id in backup.scratch_disk_ids:
+            self._core.state.disks.pop(disk_id, None)
+        for member in backup.disks:
+            member.mode = None
+            disk = self._core.state.disks.get(member.disk_id)
+            if disk is not None and disk.status == "locked":
+                disk.status = "ok"
+        vm.backup_id = None
+        self._stage(backup, stage)
+
+    async def power_lost(self, vm: Vm) -> None:
+        """The VM's process ends, so its live backup has nothing left to read. That it then fails by itself at the
+        next poll is inferred."""
+        backup = self._core.state.backups.get(vm.backup_id or "")
+        if backup is None or not backup.live or backup.over:
+            return
+        self._without_power.add(backup.id)
+        if self._core.hypervisor.is_running(vm.id):
+            await self._core.hypervisor.end_live_backup(backup.id, drop_checkpoint=True)
+
+    def _scratch_dir(self, backup: Backup) -> Path:
+        return self._core.directory / "scratch" / backup.id
+
+    def _add_scratch(self, vm: Vm, backup: Backup, disk: Disk) -> None:
+        """The scratch image as the API shows it: a disk on the same domain."""
+        image_id = str(uuid.uuid4())
+        scratch = Disk(
+            id=str(uuid.uuid4()),
+            alias=f"VM {vm.name} backup {backup.id} scratch disk for {disk.alias}",
+            description=f"Backup {backup.id} scratch disk",
+            format="cow",
+            provisioned_size=disk.provisioned_size,
+            sparse=True,
+            storage_domain_id=disk.storage_domain_id,
+            image_id=image_id,
+            path=self._scratch_dir(backup) / image_id,
+            created=self._core.clock.now(),
+            status="locked",
+            content_type="backup_scratch",
+        )
+        self._core.state.disks[scratch.id] = scratch
+        backup.scratch_disk_ids.append(scratch.id)
+        text = f"Scratch disk creation for VM {{v}} backup {{b}} disk {disk.alias} started (User: {{u}})."
+        self._event(backup, 10799, text)
+
+    def _scratch_done(self, backup: Backup) -> None:
+        for disk_id, member in zip(backup.scratch_disk_ids, backup.disks, strict=True):
+            self._core.state.disks[disk_id].status = "ok"
+            alias = self._core.state.disks[member.disk_id].alias
+            text = f"Scratch disk creation for VM {{v}} backup {{b}} disk {alias} succeeded (User: {{u}})."
+            self._event(backup, 10805, text)
+
+    def _stage(self, backup: Backup, stage: str) -> None:
+        backup.stage = stage
+        backup.modified = self._core.clock.now()
+
+    def _event(self, backup: Backup, code: int, text: str, severity: str = "normal") -> None:
+        vm = self._core.state.vms.get(backup.vm_id)
+        name = vm.name if vm else backup.vm_id
+        description = text.replace("{b}", backup.id).replace("{v}", name)
+        description = description.replace("{u}", self._core.events.user_name)
+        self._core.events.add(code, description, severity, vm_id=backup.vm_id)
+
+    def forget_old(self) -> None:
+        """Records of finished backups go after 15 minutes, of failed ones after 30."""
+        for backup in list(self._core.state.backups.values()):
+            minutes = SUCCEEDED_MINUTES if backup.stage == "SUCCEEDED" else FAILED_MINUTES
+            if backup.over and self._core.clock.older_than(backup.modified, minutes):
+                del self._core.state.backups[backup.id]

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every command of the engine needs: state, clock, events, jobs, the hypervisor and imageio."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.engine.clock import Clock
+from lab.engine.events import EventLog
+from lab.engine.faults import EntityMissing
+from lab.engine.jobs import JobBook
+from lab.engine.state import Backup, Disk, Host, State, Vm
+from lab.hypervisor import Hypervisor, Volume
+from lab.imageio import ImageioDaemon
+from lab.processes import ProcessGroup
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Core:
+    """`compat` is the compatibility level of the cluster, e.g. (4, 6)."""
+
+    directory: Path
+    compat: tuple[int, int]
+    state: State
+    clock: Clock
+    events: EventLog
+    jobs: JobBook
+    processes: ProcessGroup
+    hypervisor: Hypervisor
+    host_imageio: ImageioDaemon
+    proxy_imageio: ImageioDaemon
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run a command in the background; what it raises is logged."""
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("command %s failed", task.get_name(), exc_info=error)
+
+    async def close(self) -> None:
+        """Stop the running commands where they stand."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def vm(self, vm_id: str) -> Vm:
+        """Raises EntityMissing."""
+        try:
+            return self.state.vms[vm_id]
+        except KeyError:
+            raise EntityMissing(vm_id) from None
+
+    def disk(self, disk_id: str) -> Disk:
+        """Raises EntityMissing."""
+        try:
+            return self.state.disks[disk_id]
+        except KeyError:
+            raise EntityMissing(disk_id) from None
+
+    def backup(self, backup_id: str) -> Backup:
+        """Raises EntityMissing, also when the record has been dropped."""
+        try:
+            return self.state.backups[backup_id]
+        except KeyError:
+            raise EntityMissing(backup_id) from None
+
+    @property
+    def host(self) -> Host:
+        """The one host of the lab."""
+        return next(iter(self.state.hosts.values()))
+
+
+def volume_of(disk: Disk) -> Volume:
+    return Volume(
+        disk_id=disk.id,
+        volume_id=disk.image_id,
+        path=disk.path,
+        format="cow" if disk.format == "cow" else "raw",
+        virtual_size=disk.provisioned_size,
+        sparse=disk.sparse,
+    )

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A VM that is up: one qemu-storage-daemon that has its disks open, driven over QMP.
+
+QMP commands: https://www.qemu.org/docs/master/interop/qemu-storage-daemon-qmp-ref.html
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qemu.qmp import QMPClient
+from qemu.qmp.error import QMPError
+from qemu.qmp.qmp_client import ExecuteError
+
+from lab.hypervisor.model import HypervisorError, Volume
+from lab.processes import CommandFailed, ProcessGroup, kill, terminate
+from lab.sockets import SocketDir
+
+START_SECONDS = 20.0
+QUIT_SECONDS = 20.0
+POLL_SECONDS = 0.01
+GONE_SECONDS = 20.0
+# The client logs every lost connection as an error, also when we have just asked for the end.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+class QmpRefused(HypervisorError):
+    """QEMU answered with an error; `kind` is its class, mostly `GenericError`."""
+
+    def __init__(self, command: str, kind: str, description: str) -> None:
+        self.kind = kind
+        super().__init__(f"{command}: {description}")
+
+
+@dataclass(frozen=True)
+class LiveBitmap:
+    """A dirty bitmap as the running VM has it; `count` is the number of dirty bytes."""
+
+    recording: bool
+    busy: bool
+    persistent: bool
+    inconsistent: bool
+    count: int
+
+    @property
+    def problem(self) -> str | None:
+        """Why no backup can start from it; None if one can."""
+        if self.inconsistent:
+            return "it is inconsistent"
+        if self.busy:
+            return "it is in use by another operation"
+        return None if self.recording else "it has stopped recording"
+
+
+class StorageDaemon:
+    """One qemu-storage-daemon; disk number n is the block node `vd<letter>`."""
+
+    def __init__(self, vm_id: str, number: int, processes: ProcessGroup, sockets: SocketDir) -> None:
+        self.vm_id = vm_id
+        self._processes = processes
+        self._sockets = sockets
+        self._qmp_socket = sockets.path(f"vm{number}.qmp")
+        self.nbd_socket = sockets.path(f"vm{number}.nbd")
+        self._client = QMPClient(f"vm-{vm_id}")
+        self._process: asyncio.subprocess.Process | None = None
+        self._nodes: dict[str, str] = {}
+        self.volumes: dict[str, Volume] = {}
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    def node(self, disk_id: str) -> str:
+        """The block node of a disk. Raises HypervisorError if the VM has no such disk."""
+        try:
+            return self._nodes[disk_id]
+        except KeyError:
+            raise HypervisorError(f"VM {self.vm_id} has no disk {disk_id}") from None
+
+    async def start(self, volumes: Sequence[Volume]) -> None:
+        """Open all volumes for writing. Raises HypervisorError, and then nothing runs."""
+        try:
+            await self._launch()
+            for number, volume in enumerate(volumes):
+                await self._add_disk(f"vd{chr(ord('a') + number)}", volume)
+        except BaseException:
+            await self.kill()
+            raise
+
+    async def execute(self, command: str, **arguments: object) -> Any:
+        """One QMP command. Raises QmpRefused if it is refused, HypervisorError if the daemon is gone."""
+        if not self.alive:
+            raise HypervisorError(f"the storage daemon of VM {self.vm_id} is not running")
+        try:
+            return await self._client.execute(command, arguments)
+        except ExecuteError as error:
+            raise QmpRefused(command, error.error_class, str(error)) from error
+        except (QMPError, OSError, EOFError) as error:
+            raise HypervisorError(f"{command}: the storage daemon of VM {self.vm_id} went away") from error
+
+    async def bitmaps(self, disk_id: str) -> Mapping[str, LiveBitmap]:
+        """The dirty bitmaps of a disk by name."""
+        node = self.node(disk_id)
+        for told in await self.execute("query-named-block-nodes", flat=True):
+            if told["node-name"] == node:
+                # A running backup keeps nameless bitmaps of its own on the node.
+                named = [bitmap for bitmap in told.get("dirty-bitmaps", []) if "name" in bitmap]
+                return {bitmap["name"]: _bitmap(bitmap) for bitmap in named}
+        raise HypervisorError(f"VM {self.vm_id} has lost disk {disk_id}")
+
+    async def export_for_guest(self, disk_id: str) -> str:
+        """A writable NBD export of the running disk, for programs inside the guest; returns its name."""
+        name = f"guest-{disk_id}"
+        await self.execute(
+            "block-export-add",
+            **{"type": "nbd", "id": name, "name": name, "node-name": self.node(disk_id), "writable": True},
+        )
+        return name
+
+    async def delete_export(self, export_id: str) -> None:
+        """Close an export and its connections, and wait until it is gone."""
+        await self._quietly("block-export-del", id=export_id, mode="hard")
+        await self._until_gone("query-block-exports", "id", export_id)
+
+    async def cancel_job(self, job_id: str) -> None:
+        """Cancel a block job, and wait until it is gone."""
+        await self._quietly("block-job-cancel", device=job_id, force=True)
+        await self._until_gone("query-block-jobs", "device", job_id)
+
+    async def quit(self) -> None:
+        """End by QMP `quit`, which stores the persistent bitmaps. Raises HypervisorError if it had to be killed."""
+        if self._process is None:
+            return
+        try:
+            await self.execute("quit")
+        except HypervisorError as error:
+            logging.getLogger(__name__).debug("quit: %s", error)
+        try:
+            await asyncio.wait_for(self._process.wait(), QUIT_SECONDS)
+            clean = self._process.returncode == 0
+        except TimeoutError:
+            clean = await terminate(self._process)
+        await self._clean_up()
+        if not clean:
+            raise HypervisorError(f"the storage daemon of VM {self.vm_id} did not end cleanly")
+
+    async def kill(self) -> None:
+        """End as a power cut would: bitmaps stay `in-use` in the files."""
+        if self._process is not None:
+            await kill(self._process)
+        await self._clean_up()
+
+    async def _launch(self) -> None:
+        name = f"vm-{self.vm_id}"
+        try:
+            self._process = await self._processes.spawn(
+                name,
+                "qemu-storage-daemon",
+                "--chardev",
+                f"socket,id=qmp,path={self._qmp_socket},server=on,wait=off",
+                "--monitor",
+                "chardev=qmp",
+                "--nbd-server",
+                f"addr.type=unix,addr.path={self.nbd_socket}",
+            )
+        except CommandFailed as error:
+            raise HypervisorError(str(error)) from error
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        while not self._qmp_socket.exists() or not await self._connected():
+            if not self.alive or asyncio.get_running_loop().time() > deadline:
+                words = self._processes.log_tail(name)
+                raise HypervisorError(f"qemu-storage-daemon did not start: {words}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _connected(self) -> bool:
+        try:
+            await self._client.connect(str(self._qmp_socket))
+        except (QMPError, OSError):
+            return False
+        return True
+
+    async def _add_disk(self, node: str, volume: Volume) -> None:
+        file = {"driver": "file", "filename": str(volume.path)}
+        await self.execute(
+            "blockdev-add",
+            **{"driver": volume.driver, "node-name": node, "file": file, "discard": "unmap"},
+        )
+        self._nodes[volume.disk_id] = node
+        self.volumes[volume.disk_id] = volume
+
+    async def _quietly(self, command: str, **arguments: object) -> None:
+        """For commands that end something: already gone is as good."""
+        try:
+            await self.execute(command, **arguments)
+        except QmpRefused as error:
+            logging.getLogger(__name__).debug("%s", error)
+
+    async def _until_gone(self, query: str, key: str, value: str) -> None:
+        deadline = asyncio.get_running_loop().time() + GONE_SECONDS
+        while any(item[key] == value for item in await self.execute(query)):
+            if asyncio.get_running_loop().time() > deadline:
+                raise HypervisorError(f"{value} of VM {self.vm_id} does not end")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _clean_up(self) -> None:
+        try:
+            await self._client.disconnect()
+        except (QMPError, OSError, EOFError) as error:
+            # The daemon hung up first, as it does when it ends.
+            logging.getLogger(__name__).debug("QMP of VM %s: %r", self.vm_id, error)
+        self._sockets.release(self._qmp_socket)
+        self._sockets.release(self.nbd_socket)
+
+
+def live_url(socket: Path, export: str) -> str:
+    """The url of an export for an imageio ticket."""
+    return f"nbd:unix:{socket}:exportname={export}"
+
+
+def _bitmap(told: Mapping[str, Any]) -> LiveBitmap:
+    return LiveBitmap(
+        recording=told["recording"],
+        busy=told["busy"],
+        persistent=told["persistent"],
+        inconsistent=told.get("inconsistent", False),
+        count=told["count"],
+    )
