@@ -29,9 +29,15 @@ def casync_commands(point: RestorePoint, disks: list[RestorePointDisk]) -> list[
                     "extract",
                     f"--store={root / 'chunks'}",
                     str(folder / disk.index_file),
-                    f"{disk.alias}.raw".replace("/", "_"),
+                    _file_name(disk.alias),
                 ]
             ),
         )
         for disk in disks
     ]
+
+
+def _file_name(alias: str) -> str:
+    """A file in the current folder, named after the disk; never an option, another folder or a control character."""
+    plain = "".join(letter if letter.isprintable() and letter != "/" else "_" for letter in alias)
+    return f"./{plain}.raw" if plain.startswith("-") else f"{plain}.raw"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.utils import timezone
 from backups import access
 from backups.errors import BackupAlreadyRunning, NoRepository, NothingToBackUp, PointInUse
 from backups.models import Repository, RestorePoint, RestorePointDisk, default_repository
+from backups.store.errors import PointNotFound
 from backups.store.points import StoredPoint, file_sha256
 from backups.store.repository import PointRef
 from backups.store.repository import Repository as Store
@@ -180,21 +182,28 @@ def delete_restore_point(*, actor: Any, point: RestorePoint, reason: str, via: s
     access.require(actor, point.vm, Capability.DELETE_POINTS)
     if point.deleted_at is not None:
         return
-    if JobLock.objects.filter(key=point.lock_key).exists():
+    wanted = Job.objects.active().filter(params__point=str(point.uuid)).exists()
+    if wanted or JobLock.objects.filter(key=point.lock_key).exists():
         raise PointInUse(
-            "A job is reading this restore point, so it was not deleted.", hint="Try again when it has ended."
+            "A job is reading this restore point or is about to, so it was not deleted.",
+            hint="Try again when it has ended.",
         )
-    store = point.repository.open()
-    store.trash_point(
-        PointRef(str(point.vm.environment.uuid), str(point.vm.manager_id), str(point.uuid)),
-        reason=reason,
-        by=actor.get_username(),
-    )
+    _trash(point, reason=reason, by=actor.get_username())
     with transaction.atomic():
         RestorePoint.objects.filter(pk=point.pk).update(
             deleted_at=timezone.now(), deleted_by=actor.get_username(), deleted_why=reason
         )
         audit.record("point.delete", actor=actor, subject=point, via=via, reason=reason)
+
+
+def _trash(point: RestorePoint, *, reason: str, by: str) -> None:
+    """Raises PointNotFound, unless the point is in the trash already: then only the row was not written."""
+    store = point.repository.open()
+    ref = PointRef(str(point.vm.environment.uuid), str(point.vm.manager_id), str(point.uuid))
+    try:
+        store.trash_point(ref, reason=reason, by=by)
+    except PointNotFound:
+        store.open_ref(replace(ref, trashed=True))
 
 
 def create_repository(*, actor: Any, name: str, path: Path, via: str = Job.Via.COMMAND) -> Repository:

@@ -7,7 +7,9 @@ import logging
 import re
 import uuid
 from collections.abc import Callable
+from typing import Any
 
+from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -63,6 +65,21 @@ class ContentSecurityPolicyMiddleware:
         response = self.get_response(request)
         response.headers.setdefault("Content-Security-Policy", _POLICY)
         return response
+
+
+class PlainTextMiddleware:
+    """Answers 400 to parameters with a NUL character, which PostgreSQL cannot store or look for."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_: Any) -> None:
+        for given in (request.GET, request.POST):
+            if any("\0" in text for _, values in given.lists() for text in values):
+                raise SuspiciousOperation("A parameter holds a NUL character.")
 
 
 class PortalErrorMiddleware:

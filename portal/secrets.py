@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -18,8 +19,9 @@ class CredentialUnreadable(PortalError):
 def secret_from_file(path: Path) -> str:
     """A Fernet key kept in `path`; made on first use, readable by its owner only."""
     if not path.exists():
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # A name of its own, readable by its owner only: in a container the process id is the same at each start.
+        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+        draft = Path(name)
         with os.fdopen(descriptor, "w") as file:
             file.write(Fernet.generate_key().decode())
             file.flush()
@@ -46,6 +48,16 @@ def decrypt(token: str, keys: list[str]) -> str:
             "A stored password could not be decrypted, so it was not used.",
             hint="Put the earlier key back (PORTAL_CREDENTIAL_KEYS or credentials.key) or enter it again.",
         ) from error
+
+
+def checked_keys(keys: list[str]) -> list[str]:
+    """The same keys. Raises ValueError, naming none of them, if one cannot be a key."""
+    for number, key in enumerate(keys, 1):
+        try:
+            Fernet(key)
+        except ValueError:
+            raise ValueError(f"credential key {number} is not 32 bytes in URL-safe base64") from None
+    return keys
 
 
 def _box(keys: list[str]) -> MultiFernet:

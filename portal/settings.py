@@ -9,7 +9,7 @@ from typing import Any
 import dj_database_url
 
 from portal.env import envbool, envint, envlist, envsecret, envstr
-from portal.secrets import secret_from_file
+from portal.secrets import checked_keys, secret_from_file
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(envstr("PORTAL_DATA_DIR") or BASE_DIR / ".data").resolve()
@@ -17,9 +17,9 @@ DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 DEBUG = envbool("PORTAL_DEBUG", False)
 SECRET_KEY = envsecret("PORTAL_SECRET_KEY") or secret_from_file(DATA_DIR / "session.key")
-CREDENTIAL_KEYS = envsecret("PORTAL_CREDENTIAL_KEYS").split() or [
-    secret_from_file(DATA_DIR / "credentials.key")
-]
+CREDENTIAL_KEYS = checked_keys(
+    envsecret("PORTAL_CREDENTIAL_KEYS").split() or [secret_from_file(DATA_DIR / "credentials.key")]
+)
 ALLOWED_HOSTS = envlist("PORTAL_ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = envlist("PORTAL_TRUSTED_ORIGINS")
 HTTPS = envbool("PORTAL_HTTPS", False)
@@ -60,6 +60,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "portal.middleware.PlainTextMiddleware",
     "portal.middleware.PortalErrorMiddleware",
 ]
 
@@ -119,6 +120,7 @@ USE_I18N = False
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = Path(envstr("PORTAL_STATIC_ROOT") or DATA_DIR / "static")
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -49,7 +49,6 @@ class Supervisor:
     environment: Mapping[str, str]
     log_dir: Path | None = None
     stopping: bool = False
-    _files: list[IO[bytes]] = field(default_factory=list)
 
     def start(self) -> None:
         for child in self.children:
@@ -81,7 +80,6 @@ class Supervisor:
         if self.log_dir is not None:
             self.log_dir.mkdir(parents=True, exist_ok=True)
             output = (self.log_dir / f"{child.name}.log").open("ab")
-            self._files.append(output)
         child.process = subprocess.Popen(
             child.argv,
             env=dict(self.environment),
@@ -90,6 +88,8 @@ class Supervisor:
             stderr=subprocess.STDOUT if output else None,
             preexec_fn=die_with_parent,
         )
+        if output is not None:
+            output.close()  # the child has its own
         child.started, child.not_before = time.monotonic(), 0.0
 
     def _end(self) -> None:
@@ -106,8 +106,6 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
-        for file in self._files:
-            file.close()
 
 
 def portal_children(*, bind: str, workers: int, concurrency: int, data_dir: Path) -> list[Child]:

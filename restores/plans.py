@@ -98,12 +98,12 @@ def plan_new_vm(
     cluster = _pick_cluster(environment.clusters, cluster_id, document)
     domain = _pick_domain(environment.storage_domains, storage_domain_id, cluster, document)
     if cluster is None:
-        blockers.append("The Manager has no cluster that the machine could be created in. Refresh the inventory.")
+        blockers.append(
+            "The Manager has no cluster that the machine could be created in. Refresh the inventory."
+        )
     if domain is None:
         blockers.append("No active data storage domain is known in that cluster's data center.")
-    disks = tuple(
-        _planned(disk, document["indexes"][disk["disk_id"]]["digest"]) for disk in document.get("disks", ())
-    )
+    disks = _planned_disks(document)
     total = sum(disk.size_bytes for disk in disks)
     available = domain.get("available_bytes") if domain else None
     if available is not None and total > available:
@@ -141,10 +141,30 @@ def _manifest(point: RestorePoint, blockers: list[str]) -> dict[str, Any]:
         return {}
     try:
         store = point.repository.open()
-        return store.open_point(point.vm.environment.uuid, str(point.vm.manager_id), point.uuid).manifest
+        stored = store.open_point(point.vm.environment.uuid, str(point.vm.manager_id), point.uuid)
+        document = stored.manifest
+        _require_shape(document)
     except StoreError as error:
         blockers.append(str(error))
         return {}
+    except (KeyError, TypeError, AttributeError) as error:
+        blockers.append(
+            f"The manifest of this restore point does not describe the machine ({type(error).__name__})."
+        )
+        return {}
+    return document
+
+
+def _require_shape(document: dict[str, Any]) -> None:
+    """The store checks what it relies on itself; the rest of a manifest may be anything, and is looked at here.
+
+    Raises KeyError, TypeError or AttributeError.
+    """
+    _planned_disks({"indexes": document["indexes"], "disks": document["disks"]})
+    [disk.get("storage_domain_id") for disk in document["disks"]]
+    [nic["name"] for nic in document["nics"]]
+    [disk["alias"] for disk in document["excluded_disks"]]
+    document["machine"].get("cluster_id")
 
 
 def _name_problems(point: RestorePoint, name: str) -> list[str]:
@@ -165,7 +185,9 @@ def _pick_cluster(
     if wanted:
         return next((item for item in clusters if item["cluster_id"] == wanted), None)
     before = document.get("machine", {}).get("cluster_id")
-    return next((item for item in clusters if item["cluster_id"] == before), clusters[0] if clusters else None)
+    return next(
+        (item for item in clusters if item["cluster_id"] == before), clusters[0] if clusters else None
+    )
 
 
 def _pick_domain(
@@ -182,9 +204,7 @@ def _pick_domain(
     return next((item for item in usable if item["domain_id"] in before), usable[0] if usable else None)
 
 
-def usable_domains(
-    domains: list[dict[str, Any]], cluster: dict[str, Any] | None
-) -> list[dict[str, Any]]:
+def usable_domains(domains: list[dict[str, Any]], cluster: dict[str, Any] | None) -> list[dict[str, Any]]:
     if cluster is None:
         return []
     return [
@@ -194,6 +214,12 @@ def usable_domains(
         and item["status"] == "active"
         and not item["is_backup"]
     ]
+
+
+def _planned_disks(document: dict[str, Any]) -> tuple[PlannedDisk, ...]:
+    return tuple(
+        _planned(disk, document["indexes"][disk["disk_id"]]["digest"]) for disk in document.get("disks", ())
+    )
 
 
 def _planned(disk: dict[str, Any], digest: str) -> PlannedDisk:

@@ -41,7 +41,7 @@ def start_restore(
     access.require_restore(actor, point)
     if plan.blockers:
         raise PlanBlocked(f"The restore cannot be started: {plan.blockers[0]} Nothing was changed.")
-    if plan.hash != plan_hash:
+    if plan.hash != plan_hash or plan.point != str(point.uuid):
         raise PlanChanged(
             "Something changed since this plan was shown, so nothing was started.",
             hint="Read the new plan and start it again.",
@@ -82,4 +82,3 @@ def start_restore(
             ticket=ticket,
         )
     return restore
-

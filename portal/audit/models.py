@@ -23,6 +23,12 @@ class AuditQuerySet(models.QuerySet["AuditEntry"]):
     def delete(self) -> Never:
         raise AuditIsAppendOnly("Audit entries cannot be deleted; nothing was deleted.")
 
+    def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Only plain insertions: with `update_conflicts` rows would be changed."""
+        if args or kwargs.keys() - {"batch_size"} or any(entry.pk is not None for entry in objs):
+            raise AuditIsAppendOnly("Audit entries are only ever added; nothing was changed.")
+        return super().bulk_create(objs, **kwargs)
+
     def bulk_update(self, *args: Any, **kwargs: Any) -> Never:
         raise AuditIsAppendOnly("Audit entries cannot be changed; nothing was changed.")
 

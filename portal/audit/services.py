@@ -33,7 +33,7 @@ def record(
         object_label=str(subject)[:255] if subject is not None else "",
         request_id=logs.request_id.get(),
         address=address,
-        data=data,
+        data=_without_nul(data),
     )
 
 
@@ -42,3 +42,10 @@ def _identity(subject: Model | None) -> str:
         return ""
     value = getattr(subject, "uuid", None)
     return str(value if isinstance(value, uuid.UUID) else subject.pk)
+
+
+def _without_nul(data: dict[str, Any]) -> dict[str, Any]:
+    """PostgreSQL stores no NUL, and a refused login must be recorded whatever was typed."""
+    return {
+        key: value.replace("\0", "\ufffd") if isinstance(value, str) else value for key, value in data.items()
+    }

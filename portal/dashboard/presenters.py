@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Sequence
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,29 +63,35 @@ def needs_of_managers(troubled: Sequence[Environment]) -> list[Need]:
     return needs
 
 
-def needs_of_machines(pairs: Sequence[Pair], may_back_up: Collection[int]) -> list[Need]:
-    """`may_back_up` holds the primary keys of machines that this person may back up."""
-    return [_need(vm, state, vm.pk in may_back_up) for vm, state in pairs]
+def needs_of_machines(
+    pairs: Sequence[Pair], may_back_up: Collection[int], backing_up: Mapping[int, uuid.UUID]
+) -> list[Need]:
+    """`may_back_up`: primary keys of machines that this person may back up; `backing_up`: unfinished backup by key."""
+    return [_need(vm, state, vm.pk in may_back_up, backing_up.get(vm.pk)) for vm, state in pairs]
 
 
-def _need(vm: VirtualMachine, state: Protection, may_back_up: bool) -> Need:
+def _need(vm: VirtualMachine, state: Protection, may_back_up: bool, running: uuid.UUID | None) -> Need:
     url, name = vm.get_absolute_url(), wording.isolated(vm.name)
     if state.failed_job:
         why = reverse("jobs:job", args=[state.failed_job])
         return Need("failing", "bad", f"The last backup of {name} failed", state.why, url, "See why", why)
+    tone = "bad" if state.status == "failing" else "warn"
     if state.status == "failing":
-        return Need("failing", "bad", f"{name} has a damaged restore point", state.sentence, url, "Look", url)
-    if state.status == "stale":
+        title, text = f"{name} has a damaged restore point", state.sentence
+    elif state.status == "stale":
         title, text = f"{name} has no recent restore point", state.sentence
     else:
         title, text = (
             f"{name} has no restore point",
             "If its disks were lost now, it could not be brought back.",
         )
+    if running:
+        watch = reverse("jobs:job", args=[running])
+        return Need(state.status, tone, title, "It is being backed up now.", url, "Watch", watch)
     if may_back_up:
         post = reverse("backups:back_up", args=[vm.uuid])
-        return Need(state.status, "warn", title, text, url, "Back up now", post, posts=True)
-    return Need(state.status, "warn", title, text, url, "Look", url)
+        return Need(state.status, tone, title, text, url, "Back up now", post, posts=True)
+    return Need(state.status, tone, title, text, url, "Look", url)
 
 
 def last_day_sentence(total: int, day: dict[str, Any]) -> str:
@@ -231,7 +238,7 @@ def _in_a_backup(disk: Disk) -> str:
         return f"Left out: {disk.excluded_because}."
     if disk.format == "raw":
         return "Yes, always in full: a raw disk holds no checkpoints."
-    return "Yes" if disk.incremental_enabled else "Yes, in full: incremental backup is off on this disk."
+    return "Yes"  # the disk's incremental flag is only a label from compatibility 4.5 on (reference 3.2)
 
 
 def explain_point(point: Any) -> str:

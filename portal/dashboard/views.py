@@ -62,7 +62,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     needs = [
         *presenters.needs_of_jobs(list(jobs.filter(state=JobState.WAITING)[:NEEDS_YOU])),
         *presenters.needs_of_managers(troubled),
-        *presenters.needs_of_machines(needy[:NEEDS_YOU], _may_back_up(person, needy[:NEEDS_YOU])),
+        *_needs_of_machines(person, needy[:NEEDS_YOU]),
     ]
     context = {
         **live,
@@ -84,9 +84,13 @@ def _wants_live_jobs(request: HttpRequest) -> bool:
     return request.headers.get("HX-Target") == "live-jobs"
 
 
-def _may_back_up(person: User, pairs: list[presenters.Pair]) -> set[int]:
-    vms = VirtualMachine.objects.allowing(person, Capability.BACK_UP)
-    return set(vms.filter(pk__in=[vm.pk for vm, _ in pairs]).values_list("pk", flat=True))
+def _needs_of_machines(person: User, pairs: list[presenters.Pair]) -> list[presenters.Need]:
+    keys = [vm.pk for vm, _ in pairs]
+    allowed = VirtualMachine.objects.allowing(person, Capability.BACK_UP).filter(pk__in=keys)
+    running = Job.objects.active().filter(kind="vm_backup", vm__in=keys)
+    return presenters.needs_of_machines(
+        pairs, set(allowed.values_list("pk", flat=True)), dict(running.values_list("vm_id", "uuid"))
+    )
 
 
 def _last_day(person: User, jobs: Any) -> dict[str, Any]:
@@ -165,6 +169,7 @@ def vm(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
         "job_columns": job_words.LIST_COLUMNS,
         "job_rows": job_words.list_rows(list(found.jobs.finished().select_related("vm")[:10])),
         "may_back_up": may_back_up and found.gone_at is None,
+        "backing_up": any(job.kind == "vm_backup" for job in active),
         "may_restore": may_restore,
         "refusal": "" if may_back_up or may_restore else presenters.restore_refusal(found, teams),
         "teams": teams,

@@ -24,6 +24,9 @@ from portal.jobs.states import JobState, StepState
 
 log = logging.getLogger(__name__)
 
+# Characters of a step's title and of a phase, as their columns have it; names on the Manager may be longer.
+MAX_TITLE = 200
+
 
 class JobContext:
     """One attempt at one job. Safe to read from several threads; write from the procedure's own thread."""
@@ -85,7 +88,7 @@ class JobContext:
         if not self.claim_lost.is_set() and time.monotonic() - self._confirmed_at > settings.JOB_LEASE:
             try:
                 self.require_claim()
-            except DatabaseError:
+            except (DatabaseError, InterfaceError):
                 log.warning("The claim could not be confirmed; going on.", exc_info=True)
         if self.claim_lost.is_set():
             raise ClaimLost
@@ -137,6 +140,8 @@ class JobContext:
     def write(self, **values: Any) -> None:
         """Change columns of the job. Raises ClaimLost if it is no longer ours."""
         moment = time.monotonic()
+        if "phase" in values:
+            values["phase"] = values["phase"][:MAX_TITLE]
         mine = Job.objects.filter(pk=self.job.pk, claim=self.claim, state=JobState.RUNNING)
         if not mine.update(progress_at=Now(), **values):
             self.claim_lost.set()
@@ -160,7 +165,7 @@ class JobContext:
     def tell(self, text: str, *, level: str = "info") -> None:
         """A line in the job's log. Never put a secret or a transfer URL into it."""
         log.info("%s", text)
-        if self.claim_lost.is_set():
+        if self.claim_lost.is_set() or not self.still_owner():
             return  # the log is the successor's too
         JobLogLine.objects.create(job=self.job, level=level, text=text)
 
@@ -172,14 +177,18 @@ class JobContext:
         try:
             yield step
         except BaseException as error:
-            again = self.will_try_again(error)
             if isinstance(error, PortalError) and not step.detail:
                 step.detail = error.message
-            self._end_step(step, StepState.INTERRUPTED if again else StepState.FAILED)
+            self._end_step(step, self._ending_of_step(error))
             raise
         else:
             if not self._end_step(step, StepState.SUCCEEDED):
                 raise ClaimLost
+
+    def _ending_of_step(self, error: BaseException) -> StepState:
+        if self.will_try_again(error):
+            return StepState.INTERRUPTED
+        return StepState.SKIPPED if isinstance(error, JobCancelled) else StepState.FAILED
 
     def _end_step(self, step: JobStep, state: StepState) -> bool:
         """Write how the step ended, if the job is still ours: the row may be a successor's by now."""
@@ -195,6 +204,7 @@ class JobContext:
         return True
 
     def _begin(self, name: str, title: str) -> JobStep:
+        title = title[:MAX_TITLE]
         with transaction.atomic():
             self.write(phase=title)
             step = JobStep.objects.filter(job=self.job, name=name).first()
@@ -209,9 +219,7 @@ class JobContext:
         return step
 
     def close_steps(self, state: JobState) -> None:
-        """No step of an ended attempt stays `running`."""
-        if not self.still_owner():
-            return
+        """No step of an ended attempt stays `running`. Called with the write that ends the attempt."""
         ending = StepState.INTERRUPTED if state == JobState.INTERRUPTED else StepState.SKIPPED
         JobStep.objects.filter(job=self.job, state=StepState.RUNNING).update(
             state=ending, finished_at=timezone.now()

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
@@ -36,11 +36,19 @@ from portal.jobs.states import JobState, sources_of
 log = logging.getLogger(__name__)
 shutdown = threading.Event()
 
+# What a job waits for when somebody else's holds the lock, by the first word of the lock's key.
+WAITS_FOR = {
+    "environment": "Waits for a free place: enough other jobs are running on this Manager",
+    "name": "Waits for another job that makes a machine of this name",
+    "repository": "Waits for another job on the repository",
+}
 Procedure = Callable[[JobContext], None]
 
 
 def execute(job_id: int, procedure: Procedure) -> None:
     """Run one attempt, if the row can be claimed; a second delivery of the same ring does nothing."""
+    if shutdown.is_set():
+        return  # a claim would only cost the job one of its attempts; beat rings again
     job = claim(job_id)
     if job is None:
         return
@@ -79,10 +87,17 @@ def claim(job_id: int) -> Job | None:
             )
     except locks.LockHeld as held:
         Job.objects.filter(pk=job_id, state=JobState.PENDING).update(
-            waiting_for=f"Waits for: {held.holder.title}"[:300], rung_at=Now()
+            waiting_for=_waits_for(job, held)[:300], rung_at=Now()
         )
         return None
     return job
+
+
+def _waits_for(job: Job, held: locks.LockHeld) -> str:
+    """Whom the job waits for; another machine is not named, since not everybody who sees this job may see that one."""
+    if held.holder.vm_id is not None and held.holder.vm_id == job.vm_id:
+        return f"Waits for: {held.holder.title}"
+    return WAITS_FOR.get(held.request.key.partition(":")[0], "Waits for another job to end")
 
 
 def _attempt(context: JobContext, procedure: Procedure) -> None:
@@ -102,6 +117,8 @@ def _attempt(context: JobContext, procedure: Procedure) -> None:
         else:
             _finish(context, JobState.FAILED, error=error, ending=f"{error.code}: {error.message}")
     except Exception as error:
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()  # a broken one could not record the ending either
         log.exception("An unexpected error ended this attempt.")
         ending = f"unexpected {type(error).__name__}"
         if context.will_try_again(error):
@@ -120,7 +137,6 @@ def _finish(
     error: Exception | None = None,
     delay: float = 0.0,
 ) -> None:
-    context.close_steps(state)
     reading = context.progress.read()
     values: dict[str, Any] = {"state": state, "claim": None, "phase": "", **_error_values(error)}
     if state == JobState.INTERRUPTED:
@@ -134,6 +150,7 @@ def _finish(
         if not written:
             log.warning("This job was taken over while it ended; its successor decides.")
             return
+        context.close_steps(state)
         JobAttempt.objects.filter(job=context.job, claim=context.claim).update(
             ended_at=timezone.now(), ending=ending[:300]
         )
@@ -208,7 +225,7 @@ def _beat(context: JobContext, stopped: threading.Event) -> None:
                 alive = Job.objects.filter(pk=context.job.pk, claim=context.claim, state=JobState.RUNNING)
                 row = alive.values_list("cancel_requested_at", flat=True).first()
                 still_ours = alive.update(**values) if values else alive.exists()
-            except DatabaseError:
+            except (DatabaseError, InterfaceError):
                 log.warning("The heartbeat could not be written; trying again.", exc_info=True)
                 connection.close()
                 continue

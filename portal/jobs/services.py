@@ -37,6 +37,8 @@ def create_job(
 ) -> Job:
     """A pending job, rung for after commit. `fields` are further columns of Job (vm, environment, ticket …)."""
     person = actor if getattr(actor, "is_authenticated", False) else None
+    if "subject_label" in fields:
+        fields["subject_label"] = fields["subject_label"][:255]
     job = Job.objects.create(
         kind=kind,
         task=task,
@@ -60,6 +62,11 @@ def ring(job_id: int, task: str) -> None:
         current_app.send_task(task, args=[job_id], expires=3600)
     except (OperationalError, OSError) as error:
         log.warning("The broker did not take a ring for job %s: %s", job_id, error)
+
+
+def _ring_if_pending(job_id: int, task: str) -> None:
+    if Job.objects.filter(pk=job_id, state=JobState.PENDING).exists():
+        ring(job_id, task)
 
 
 def ring_after_release(keys: Sequence[str]) -> None:
@@ -93,6 +100,9 @@ def cancel_job(*, actor: Any, job: Job, via: str = "page") -> Job:
             raise JobNotCancellable(
                 "This job has already ended, so there is nothing to cancel.", hint="Reload the page."
             )
+        # What an earlier attempt made outside is cleaned up by a worker: now, not when a person or a delay ends.
+        Job.objects.filter(pk=job.pk, state=JobState.WAITING).update(state=JobState.PENDING, waiting_for="")
+        transaction.on_commit(partial(_ring_if_pending, job.pk, job.task))
         audit.record("job.cancel", actor=actor, subject=job, via=via)
     job.refresh_from_db()
     return job

@@ -7,7 +7,6 @@ NotFoundError for 404, curl codes 7 and 28 inside the text of a plain Error).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +71,8 @@ class ManagerTooSlow(ManagerError):
     retryable = True
 
 
-_CURL_CODE = re.compile(r"<pycurl[^>]*>, (\d+),|<curl[^>]*>, (\d+),")
+# `Failed to read response: [(<pycurl.Curl object …>, 60, '…')]`, `Error while sending HTTP request: (60, '…')`.
+_CURL_CODE = re.compile(r"<(?:pycurl|curl)[^>]*>, (\d+),|HTTP request: \((\d+),")
 _TLS_CODES = {pycurl.E_SSL_CACERT, 60, pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SSL_CERTPROBLEM, 77}
 
 
@@ -94,7 +94,7 @@ def calling(what: str) -> Iterator[None]:
         raise _translate(what, error) from error
     except pycurl.error as error:
         raise _from_curl(what, int(error.args[0]) if error.args else 0) from error
-    except (OSError, json.JSONDecodeError, TypeError, KeyError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ManagerAnswerUnreadable(
             f"The Manager did not {what}: its answer could not be read ({type(error).__name__}).",
             hint="Look whether the address is that of an oVirt Manager and its services are healthy.",

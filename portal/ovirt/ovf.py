@@ -45,7 +45,10 @@ def without_disks(ovf: bytes, *, unplug_nics: bool) -> str:
                 _set_child(item, "IsPlugged", "false")
     for prefix, uri in _PREFIXES.items():
         ET.register_namespace(prefix, uri)
-    return ET.tostring(root, encoding="unicode", xml_declaration=True)
+    try:
+        return ET.tostring(root, encoding="unicode", xml_declaration=True)
+    except RecursionError as error:
+        raise _unusable("it is nested deeper than any real one") from error
 
 
 def _parse(ovf: bytes) -> ET.Element:

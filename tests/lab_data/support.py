@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import json
+import mmap
 import os
 import subprocess
 import uuid
@@ -109,6 +110,16 @@ def read_all(client: ImageioClient) -> bytes:
     return bytes(content)
 
 
+def save_all(client: ImageioClient, path: Path) -> None:
+    """The whole image as a sparse file."""
+    with path.open("wb") as stream:
+        stream.truncate(client.size())
+        for extent in client.extents("zero"):
+            if not extent.zero:
+                stream.seek(extent.start)
+                stream.write(read_range(client, extent.start, extent.length))
+
+
 def read_dirty(client: ImageioClient) -> list[tuple[int, bytes]]:
     """Offset and content of each dirty extent."""
     return [
@@ -163,18 +174,20 @@ async def until_written(journal: Path, count: int, seconds: float = 20.0) -> Non
             await asyncio.sleep(0.02)
 
 
-def last_seq_in(content: bytes, guest: GuestSpec) -> int:
+def last_seq_in(content: bytes | mmap.mmap, guest: GuestSpec) -> int:
     """The highest sequence number in the guest's area; 0 for none."""
     return max((seq for _, seq in blocks_in(content, guest) if seq is not None), default=0)
 
 
-def blocks_in(content: bytes, guest: GuestSpec) -> Iterator[tuple[int, int | None]]:
+def blocks_in(content: bytes | mmap.mmap, guest: GuestSpec) -> Iterator[tuple[int, int | None]]:
     """Offset and sequence number of each block of the guest's area."""
     for offset in range(guest.area_offset, guest.area_offset + guest.area_length, guest.block_size):
         yield offset, block_seq(content[offset : offset + 16])
 
 
-def assert_is_prefix(content: bytes, guest: GuestSpec, entries: Iterable[dict[str, Any]], last: int) -> None:
+def assert_is_prefix(
+    content: bytes | mmap.mmap, guest: GuestSpec, entries: Iterable[dict[str, Any]], last: int
+) -> None:
     """The area is just what the first `last` writes leave behind: none is missing, torn, or from later."""
     expected: dict[int, int] = {entry["offset"]: entry["seq"] for entry in entries if entry["seq"] <= last}
     for offset, seq in blocks_in(content, guest):
@@ -183,12 +196,15 @@ def assert_is_prefix(content: bytes, guest: GuestSpec, entries: Iterable[dict[st
         assert block == (block_content(seq, guest.block_size) if seq else bytes(guest.block_size))
 
 
+def convert_to_raw(volume: Volume, raw: Path) -> None:
+    """The guest-visible content of an image that nobody has open for writing, as a sparse file."""
+    command = ["qemu-img", "convert", "-f", volume.driver, "-O", "raw", volume.path, raw]
+    subprocess.run(command, check=True, timeout=60)
+
+
 def image_bytes(volume: Volume) -> bytes:
-    """The guest-visible content of an image that nobody has open for writing."""
     raw = volume.path.with_suffix(".raw")
-    subprocess.run(
-        ["qemu-img", "convert", "-f", volume.driver, "-O", "raw", volume.path, raw], check=True, timeout=60
-    )
+    convert_to_raw(volume, raw)
     try:
         return raw.read_bytes()
     finally:

@@ -244,7 +244,9 @@ def url_if(name: str) -> str:
 def came_from(context: template.Context) -> str:
     """Return the page of this portal that led here, or nothing; never another site or this page itself."""
     request = context.get("request")
-    given = request.headers.get("Referer", "") if request else ""
+    if request is None:
+        return ""
+    given = request.headers.get("Referer", "")
     if not given or not url_has_allowed_host_and_scheme(given, allowed_hosts={request.get_host()}):
         return ""
     return "" if given == request.build_absolute_uri() else given

@@ -100,11 +100,18 @@ def dots(day: Day, *, prefix: str, chosen: str) -> SafeString:
     return mark_safe("".join(html))  # noqa: S308  every value in it is escaped
 
 
+def _checked(point: Any) -> str:
+    """`verified`, `damaged`, or nothing for a point that was not read back yet."""
+    if getattr(point, "verify_problem", ""):
+        return "damaged"
+    return "verified" if getattr(point, "verified_at", None) is not None else ""
+
+
 def _dot(at: datetime, point: Any, date_words: str, prefix: str, chosen: str) -> str:
     uuid, mode = escape(str(point.uuid)), escape(str(point.mode))
-    verified = getattr(point, "verified_at", None) is not None
-    words = f"{date_words}, {at:%H:%M}, {mode}{', verified' if verified else ''}"
-    classes = f"tl-dot tl-{'full' if mode == 'full' else 'incremental'}{' tl-verified' if verified else ''}"
+    checked = _checked(point)
+    words = f"{date_words}, {at:%H:%M}, {mode}{f', {checked}' if checked else ''}"
+    classes = f"tl-dot tl-{'full' if mode == 'full' else 'incremental'}{f' tl-{checked}' if checked else ''}"
     current = ' aria-current="true"' if uuid == chosen else ""
     return (
         f'<a class="{classes}" id="point-{uuid}" href="{prefix}{uuid}" title="{words}" aria-label="{words}"'
