@@ -132,7 +132,7 @@ else:
     _broker = DATA_DIR / "broker"
     for _name in ("messages", "control"):
         (_broker / _name).mkdir(parents=True, exist_ok=True)
-    CELERY_BROKER_URL = "folder://"
+    CELERY_BROKER_URL = "folder://localhost/"
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(_broker / "messages"),
         "data_folder_out": str(_broker / "messages"),

@@ -4,7 +4,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from lab.guests import GuestSpec
 from lab.hypervisor.guest import start_writer
 from lab.hypervisor.images import Images
 from lab.hypervisor.live import LiveBackup
-from lab.hypervisor.model import BitmapBroken, HypervisorError, LiveBackupDisk, Volume, VolumeInfo
+from lab.hypervisor.model import HypervisorError, LiveBackupDisk, Volume, VolumeInfo
 from lab.hypervisor.nbd import NbdExports
 from lab.hypervisor.qsd import StorageDaemon
 from lab.processes import ProcessGroup, kill, terminate
@@ -162,7 +162,7 @@ class Hypervisor:
         await asyncio.gather(*stops, self._logged(self._exports.close_all(), "exports"))
         self._sockets.close()
 
-    async def _logged(self, step, what: str) -> None:  # type: ignore[no-untyped-def]
+    async def _logged(self, step: Awaitable[object], what: str) -> None:
         try:
             await step
         except HypervisorError:
@@ -193,6 +193,3 @@ class Hypervisor:
             if daemon.alive and held is not None and held.path == volume.path:
                 return daemon
         return None
-
-
-__all__ = ["BitmapBroken", "Hypervisor", "HypervisorError"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One live backup: a point in time of several disks of a running VM, readable while the VM writes on."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,6 @@ from lab.hypervisor.images import Images
 from lab.hypervisor.model import BitmapBroken, HypervisorError, LiveBackupDisk
 from lab.hypervisor.qsd import StorageDaemon, live_url
 
-# QEMU allows node names of at most 31 characters, so they are numbers, not ids.
 Action = dict[str, Any]
 
 
@@ -87,6 +86,7 @@ class LiveBackup:
                 raise BitmapBroken(disk.volume.disk_id, name, problem)
 
     def _part(self, disk: LiveBackupDisk, number: int, index: int, scratch_dir: Path) -> _Part:
+        # QEMU allows node names of at most 31 characters, so they are numbers, not ids.
         tag = f"{number}-{index}"
         return _Part(
             wanted=disk,
@@ -153,7 +153,7 @@ class LiveBackup:
     async def _remove_scratch(self, part: _Part) -> None:
         await self.daemon.execute("blockdev-del", **{"node-name": part.scratch})
 
-    async def _if_alive(self, step: Any, argument: object) -> None:
+    async def _if_alive(self, step: Callable[[Any], Awaitable[None]], argument: object) -> None:
         """A dead daemon has taken its jobs, nodes and exports with it."""
         if self.daemon.alive:
             await step(argument)

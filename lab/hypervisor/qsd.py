@@ -19,6 +19,8 @@ from lab.hypervisor.model import HypervisorError, Volume
 from lab.processes import CommandFailed, ProcessGroup, kill, terminate
 from lab.sockets import SocketDir
 
+log = logging.getLogger(__name__)
+
 START_SECONDS = 20.0
 QUIT_SECONDS = 20.0
 POLL_SECONDS = 0.01
@@ -137,7 +139,7 @@ class StorageDaemon:
         try:
             await self.execute("quit")
         except HypervisorError as error:
-            logging.getLogger(__name__).debug("quit: %s", error)
+            log.debug("quit: %s", error)
         try:
             await asyncio.wait_for(self._process.wait(), QUIT_SECONDS)
             clean = self._process.returncode == 0
@@ -196,7 +198,7 @@ class StorageDaemon:
         try:
             await self.execute(command, **arguments)
         except QmpRefused as error:
-            logging.getLogger(__name__).debug("%s", error)
+            log.debug("%s", error)
 
     async def _until_gone(self, query: str, key: str, value: str) -> None:
         deadline = asyncio.get_running_loop().time() + GONE_SECONDS
@@ -210,7 +212,7 @@ class StorageDaemon:
             await self._client.disconnect()
         except (QMPError, OSError, EOFError) as error:
             # The daemon hung up first, as it does when it ends.
-            logging.getLogger(__name__).debug("QMP of VM %s: %r", self.vm_id, error)
+            log.debug("QMP of VM %s: %r", self.vm_id, error)
         self._sockets.release(self._qmp_socket)
         self._sockets.release(self.nbd_socket)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import threading
@@ -60,8 +61,9 @@ class Stage:
             self.lab_process.wait()
 
 
-def set_up(*, lab_dir: Path, bind: str, lab_options: list[str], quiet: bool) -> Stage:
+def set_up(*, lab_dir: Path, bind: str, lab_options: list[str]) -> Stage:
     """Start everything and return when a person could sign in. Raises DemoFailed."""
+    bind = _free_address(bind)
     call_command("migrate", verbosity=0)
     lab_process, lab = start_lab(lab_dir, lab_options, settings.DATA_DIR / "log")
     try:
@@ -97,6 +99,21 @@ def set_up(*, lab_dir: Path, bind: str, lab_options: list[str], quiet: bool) -> 
         url=f"http://{bind}/",
         passwords=passwords,
     )
+
+
+def _free_address(bind: str) -> str:
+    """The address itself, or with a free port for port 0. Raises DemoFailed if somebody else listens there."""
+    host, _, port = bind.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except (OSError, ValueError) as error:
+            raise DemoFailed(
+                f"The web server cannot listen on {bind}: {error}. "
+                'Choose another address: make demo DEMO_OPTIONS="--bind 127.0.0.1:8001"'
+            ) from error
+        return f"{host}:{probe.getsockname()[1]}"
 
 
 def start_lab(

@@ -198,7 +198,7 @@ def assert_is_prefix(
 
 def convert_to_raw(volume: Volume, raw: Path) -> None:
     """The guest-visible content of an image that nobody has open for writing, as a sparse file."""
-    command = ["qemu-img", "convert", "-f", volume.driver, "-O", "raw", volume.path, raw]
+    command = ["qemu-img", "convert", "-f", volume.driver, "-O", "raw", str(volume.path), str(raw)]
     subprocess.run(command, check=True, timeout=60)
 
 

@@ -129,6 +129,7 @@ def test_two_disks_and_a_raw_one_share_one_moment(tmp_path: Path) -> None:
 def test_eight_connections_read_a_live_backup_again_and_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running_rig(tmp_path) as rig:
+            assert rig.host is not None
             volume = await rig.volume("disk", 32 * MIB)
             guest = rig.guest("disk", 0, 32 * MIB)
             await rig.hypervisor.start_vm("vm", [volume], guest)

@@ -68,8 +68,8 @@ def lab_process(directory: Path, user: int | None = None) -> Iterator[subprocess
         group=user,
         extra_groups=None if user is None else [],
     )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield process
     finally:
@@ -209,10 +209,12 @@ def test_a_command_that_fails_says_what_it_said(tmp_path: Path) -> None:
 def test_certificates_pass_the_strictest_check_and_only_for_their_names(tmp_path: Path) -> None:
     pki = make_pki(tmp_path, ("127.0.0.1", "localhost"))
     assert pki.key_file.stat().st_mode & 0o777 == 0o600
-    verify = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", pki.ca_file]
+    verify = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", str(pki.ca_file)]
     for name in (["-verify_ip", "127.0.0.1"], ["-verify_hostname", "localhost"]):
-        subprocess.run([*verify, *name, pki.cert_file], check=True, capture_output=True)
-    other = subprocess.run([*verify, "-verify_hostname", "example.com", pki.cert_file], capture_output=True)
+        subprocess.run([*verify, *name, str(pki.cert_file)], check=True, capture_output=True)
+    other = subprocess.run(
+        [*verify, "-verify_hostname", "example.com", str(pki.cert_file)], capture_output=True
+    )
     assert other.returncode != 0
     context = ssl.create_default_context(cafile=pki.ca_file)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
@@ -251,6 +253,16 @@ def test_a_daemon_that_crashed_comes_back_on_the_same_port(tmp_path: Path) -> No
     assert sockets_under(tmp_path) == []
 
 
+async def until_stalled(daemon: ImageioDaemon, ticket_id: str) -> None:
+    """Wait until all buffers on the way are full: a request is only busy while it cannot go on."""
+    before, now = -1, 0
+    while now != before:
+        await asyncio.sleep(0.3)
+        ticket = await daemon.get_ticket(ticket_id)
+        assert ticket is not None and ticket["active"]
+        before, now = now, ticket["transferred"]
+
+
 def test_a_reader_that_stalls_keeps_its_ticket_busy(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running_rig(tmp_path) as rig:
@@ -264,6 +276,7 @@ def test_a_reader_that_stalls_keeps_its_ticket_busy(tmp_path: Path) -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, limit=1024)
             writer.write(f"GET /images/{ticket_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             await reader.readline()
+            await until_stalled(rig.host, ticket_id)
             with pytest.raises(TicketBusy):
                 await rig.host.remove_ticket(ticket_id)
             told = await rig.host.get_ticket(ticket_id)

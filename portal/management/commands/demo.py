@@ -30,7 +30,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--check", action="store_true", help="print one JSON object and end")
-        parser.add_argument("--bind", default="127.0.0.1:8000", help="address of the web server")
+        parser.add_argument(
+            "--bind", help="address of the web server (127.0.0.1:8000; with --check any free port)"
+        )
         parser.add_argument("--lag", default="0.1", help="the lab's engine lag: real, fast or a factor")
         parser.add_argument("--profile", default="demo", help="size of the lab's disks: demo or small")
 
@@ -62,30 +64,38 @@ class Command(BaseCommand):
         from portal.demo import stage, story
 
         say = self.stderr.write if options["check"] else self.stdout.write
+        figures: dict[str, Any] = {}
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         lab_dir = Path(settings.DATA_DIR) / "lab"
         say("Starting the lab (a stand-in Manager with real disks) and the portal …")
-        set_up = stage.set_up(
-            lab_dir=lab_dir,
-            bind=options["bind"],
-            lab_options=["--lag", options["lag"], "--profile", options["profile"]],
-            quiet=options["check"],
-        )
+        try:
+            set_up = self._set_up(lab_dir, options)
+        except stage.DemoFailed as error:
+            raise CommandError(str(error)) from error
         try:
             stage.wait_until_serving(set_up.url)
             figures = story.tell_the_story(set_up, say)
-            right = story.is_right(figures)
-            if options["check"]:
-                self.stdout.write(json.dumps(figures))
-                if not right:
-                    raise CommandError("The demo's check did not hold; see the figures above.")
-                return
-            self._stay_open(set_up, figures, right)
+            if not options["check"]:
+                self._stay_open(set_up, figures, story.is_right(figures))
         except stage.DemoFailed as error:
             raise CommandError(str(error)) from error
         finally:
             say("Stopping …")
             set_up.close()
+        if options["check"]:
+            self.stderr.flush()
+            self.stdout.write(json.dumps(figures))
+            if not story.is_right(figures):
+                raise CommandError("The demo's check did not hold; see the figures above.")
+
+    def _set_up(self, lab_dir: Path, options: dict[str, Any]) -> Any:
+        from portal.demo import stage
+
+        return stage.set_up(
+            lab_dir=lab_dir,
+            bind=options["bind"] or ("127.0.0.1:0" if options["check"] else "127.0.0.1:8000"),
+            lab_options=["--lag", options["lag"], "--profile", options["profile"]],
+        )
 
     def _stay_open(self, set_up: Any, figures: dict[str, Any], right: bool) -> None:
         self.stdout.write(json.dumps(figures, indent=2))
