@@ -32,7 +32,7 @@ lint:
 	.venv/bin/ruff format --check .
 
 types:
-	.venv/bin/mypy portal backups restores lab tests manage.py
+	.venv/bin/mypy portal backups restores lab manage.py
 
 layers:
 	.venv/bin/lint-imports --no-cache

@@ -39,7 +39,18 @@ def _start_postgres() -> str:
     drop = _drop_privileges(folder)
     data = folder / "data"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "check": True, "cwd": "/"}
-    initdb = [str(programs / "initdb"), "-D", str(data), "-U", "portal", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    initdb = [
+        str(programs / "initdb"),
+        "-D",
+        str(data),
+        "-U",
+        "portal",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--no-sync",
+    ]
     subprocess.run([*drop, *initdb, "--no-locale"], **quiet)
     options = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "listen_addresses="]
     server = [str(programs / "postgres"), "-D", str(data), "-k", str(folder), *options]
@@ -82,8 +93,22 @@ def _start_redis(data_dir: Path) -> str:
     log = data_dir / "redis.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", program, "--port", str(port), "--bind", "127.0.0.1"]
-            + ["--save", "", "--appendonly", "no", "--dir", str(data_dir)],
+            [
+                "setpriv",
+                "--pdeathsig",
+                "TERM",
+                program,
+                "--port",
+                str(port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+                str(data_dir),
+            ],
             stdout=output,
             stderr=output,
         )

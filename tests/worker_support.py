@@ -26,10 +26,16 @@ class Workers:
 
     @classmethod
     def start(cls, database: dict[str, Any], log_dir: Path) -> "Workers":
-        environment = {**os.environ, "DATABASE_URL": database_url(database), "DJANGO_SETTINGS_MODULE": "tests.settings"}
+        environment = {
+            **os.environ,
+            "DATABASE_URL": database_url(database),
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+        }
         children = [
             child
-            for child in portal_children(bind="127.0.0.1:0", workers=2, concurrency=2, data_dir=settings.DATA_DIR)
+            for child in portal_children(
+                bind="127.0.0.1:0", workers=2, concurrency=2, data_dir=settings.DATA_DIR
+            )
             if child.name != "web"
         ]
         supervisor = Supervisor(children, environment, log_dir=log_dir)
@@ -45,7 +51,9 @@ class Workers:
     def mend(self) -> None:
         """Wait until every child is alive."""
         deadline = time.monotonic() + 20
-        while any(child.process is None or child.process.poll() is not None for child in self.supervisor.children):
+        while any(
+            child.process is None or child.process.poll() is not None for child in self.supervisor.children
+        ):
             assert time.monotonic() < deadline, "a worker did not come back"
             time.sleep(0.1)
 
@@ -80,5 +88,7 @@ def finished(job: Job, *, seconds: float = 90) -> Job:
             return job
         if time.monotonic() > deadline:
             lines = "\n".join(job.log_lines.order_by("id").values_list("text", flat=True))
-            raise JobDidNotEnd(f"{job.title} is still {job.state}, {job.phase!r} {job.waiting_for!r}\n{lines}")
+            raise JobDidNotEnd(
+                f"{job.title} is still {job.state}, {job.phase!r} {job.waiting_for!r}\n{lines}"
+            )
         time.sleep(0.05)

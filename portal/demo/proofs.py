@@ -42,9 +42,7 @@ def restored_disks_equal(restore: Restore) -> bool:
     return sorted(found) == digests
 
 
-def _remote_checksum(
-    connection: sdk.Connection, disk_id: str, block_size: int, ca_file: Path | None
-) -> str:
+def _remote_checksum(connection: sdk.Connection, disk_id: str, block_size: int, ca_file: Path | None) -> str:
     import time
 
     opened: list[str] = []
@@ -126,9 +124,7 @@ def _journal(stage: Stage, vm_id: str) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def _blocks_in(
-    point: RestorePoint, writes: list[dict[str, Any]]
-) -> dict[int, tuple[int, str]]:
+def _blocks_in(point: RestorePoint, writes: list[dict[str, Any]]) -> dict[int, tuple[int, str]]:
     """(sequence number, SHA-256) of each block of the guest's writer that the point holds, by offset."""
     store = point.repository.open()
     stored = store.open_point(point.vm.environment.uuid, point.vm.manager_id, point.uuid)

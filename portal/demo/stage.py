@@ -145,7 +145,9 @@ def start_lab(
 def _people() -> tuple[User, dict[str, str]]:
     """A platform admin, an operator and a viewer, each with a random password."""
     passwords = {name: secrets.token_urlsafe(9) for name in ("admin", "olivia", "victor")}
-    admin = User.objects.create_superuser("admin", password=passwords["admin"], first_name="Ada", last_name="Admin")
+    admin = User.objects.create_superuser(
+        "admin", password=passwords["admin"], first_name="Ada", last_name="Admin"
+    )
     olivia = User.objects.create_user(
         "olivia", password=passwords["olivia"], first_name="Olivia", last_name="Operator"
     )

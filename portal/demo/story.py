@@ -37,7 +37,9 @@ def tell_the_story(stage: Stage, say: Any) -> dict[str, Any]:
     say("Incremental backup of the same machine …")
     incremental_job = finished(backups.start_vm_backup(actor=admin, vm=vm, via="command"))
     incremental = point_of(incremental_job)
-    say(f"  {incremental.reason} {incremental.bytes_read:,} bytes read of {incremental.dirty_bytes or 0:,} dirty.")
+    say(
+        f"  {incremental.reason} {incremental.bytes_read:,} bytes read of {incremental.dirty_bytes or 0:,} dirty."
+    )
     say("Restore as a new machine …")
     restore_job, restore = _restore(admin, incremental)
     equal = proofs.restored_disks_equal(restore)

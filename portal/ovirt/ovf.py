@@ -56,7 +56,7 @@ def _parse(ovf: bytes) -> ET.Element:
         raise _unusable("it is larger than any real one")
     try:
         root: ET.Element = fromstring(ovf)
-    except (ParseError, DefusedXmlException, ValueError) as error:
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise _unusable(f"it is not well-formed ({type(error).__name__})") from error
     if _local(root.tag) != "Envelope":
         raise _unusable("it is not an OVF envelope")

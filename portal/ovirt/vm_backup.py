@@ -153,8 +153,8 @@ def backup_events(connection: sdk.Connection, backup_id: str) -> list[tuple[int,
 def freeze_failed(connection: sdk.Connection, *, vm_id: str, since: dt.datetime) -> bool:
     """Whether the Manager recorded since then that the guest could not be frozen (event 10764)."""
     with calling("list its events"):
-        events = connection.system_service().events_service().list(
-            search=f"type=10764 and vm.id={vm_id}", max=5
+        events = (
+            connection.system_service().events_service().list(search=f"type=10764 and vm.id={vm_id}", max=5)
         )
     return any(event.time is not None and event.time >= since for event in events)
 

@@ -93,7 +93,9 @@ def _environments() -> Iterator[Finding]:
         if row.problem:
             yield Finding(False, f"Manager {row.name}: {row.problem}")
         else:
-            yield Finding(True, f"Manager {row.name}: {row.version}, last seen {row.reached_at:%Y-%m-%d %H:%M} UTC.")
+            yield Finding(
+                True, f"Manager {row.name}: {row.version}, last seen {row.reached_at:%Y-%m-%d %H:%M} UTC."
+            )
 
 
 def _jobs() -> Iterator[Finding]:
