@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Two commands matter: `make demo` and `make test`. Both set up what they need.
 PY := .venv/bin/python
+# Two test processes, a file stays in one of them. PARALLEL= runs them one after the other.
+PARALLEL ?= -n 2 --dist loadfile
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .PHONY: help setup demo dev test test-main test-embedded check format lint types layers migrations clean
@@ -20,7 +22,7 @@ dev: setup ## portal, workers and beat on http://127.0.0.1:8000 from .data
 test: setup test-main test-embedded ## everything that must hold
 
 test-main: setup ## on PostgreSQL and Redis, started privately
-	$(PY) -m pytest -q $(TESTS)
+	$(PY) -m pytest -q $(PARALLEL) $(TESTS)
 
 test-embedded: setup ## the smaller set on the embedded default (SQLite, a folder as broker)
 	PORTAL_TEST_EMBEDDED=1 $(PY) -m pytest -q -m embedded

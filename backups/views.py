@@ -8,7 +8,7 @@ import uuid
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from backups import presenters, services
 from backups.commands import casync_commands
@@ -43,7 +43,7 @@ def back_up(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
     return redirect(job)
 
 
-@require_GET
+@require_safe
 def point(request: HttpRequest, point_uuid: uuid.UUID) -> HttpResponse:
     found = _point(request, point_uuid)
     person = _person(request)

@@ -34,7 +34,7 @@ class Channel(filesystem.Channel):
             draft.unlink(missing_ok=True)
             raise ChannelError(f"The broker's folder does not take messages: {error}") from error
 
-    def _get(self, queue: str) -> Any:
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
         """The oldest message of the queue, taken by renaming it: of several consumers one succeeds."""
         folder = Path(self.data_folder_in)
         for name in sorted(path.name for path in folder.iterdir()):

@@ -7,6 +7,7 @@ import uuid
 
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods
 
 from backups.models import RestorePoint
 from portal.accounts.models import User
@@ -16,6 +17,7 @@ from restores.forms import NewVmForm
 from restores.plans import RestorePlan, plan_new_vm
 
 
+@require_http_methods(["GET", "HEAD", "POST"])
 def restore(request: HttpRequest, point_uuid: uuid.UUID) -> HttpResponse:
     """GET shows choices and their plan (all in the URL); POST starts the plan whose hash it carries.
 

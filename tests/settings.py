@@ -24,12 +24,14 @@ if not os.environ.get("PORTAL_DATA_DIR", "").endswith(f"data{PARALLEL}"):
 os.environ.setdefault("PORTAL_JOB_HEARTBEAT", "1")
 os.environ.setdefault("PORTAL_JOB_LEASE", "4")
 os.environ.setdefault("PORTAL_JOB_RING_AFTER", "1")
+os.environ.setdefault("PORTAL_JOB_BACKOFF", "1")
 os.environ.setdefault("PORTAL_INVENTORY_EVERY", "600")
 os.environ.setdefault("PORTAL_MANAGER_PHASE_TIMEOUT", "60")
 
 from portal.settings import *  # noqa: E402, F403
 from portal.settings import DATA_DIR, DATABASES  # noqa: E402
 
+DATABASES["default"]["CONN_MAX_AGE"] = 0  # a kept connection would be in the way when the database is dropped
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

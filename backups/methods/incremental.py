@@ -15,7 +15,6 @@ from typing import Any
 
 import ovirtsdk4 as sdk
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from backups import services
@@ -23,6 +22,7 @@ from backups.bases import BaseChoice, choose_base
 from backups.errors import BackupIncomplete
 from backups.methods import manifest
 from backups.methods.disks import read_disks
+from backups.methods.leftovers import DESCRIPTION, Leftovers
 from backups.models import Repository, RestorePoint
 from backups.store.errors import ClaimLost as StoreClaimLost
 from backups.store.errors import PointNotFound
@@ -33,8 +33,7 @@ from portal.errors import PortalError
 from portal.jobs import runner
 from portal.jobs.context import JobContext
 from portal.jobs.errors import ClaimLost
-from portal.jobs.models import Job
-from portal.ovirt import image_transfer, vm_backup, vm_config
+from portal.ovirt import vm_backup, vm_config
 from portal.ovirt.connection import connect
 from portal.ovirt.vm_backup import BackupDisk, BackupState, CheckpointUnusable
 
@@ -43,8 +42,6 @@ log = logging.getLogger(__name__)
 # Own checkpoints kept on the Manager: the newest to continue from, and one to fall back on. Each costs the
 # guest a little on every write.
 KEPT_CHECKPOINTS = 2
-# Stands on each backup on the Manager, followed by the job's uuid.
-_DESCRIPTION = "Backup portal, job "
 
 
 def run(context: JobContext) -> None:
@@ -145,6 +142,7 @@ class VmBackup:
         self.repository = repository
         self.store = store
         self.connection = connection
+        self.leftovers = Leftovers(context, vm, connection)
 
     # --- starting ---------------------------------------------------------------------------------
 
@@ -164,7 +162,7 @@ class VmBackup:
         base = RestorePoint.objects.get(uuid=self.context.memory["base_point"])
         self.clean_up()
         try:
-            self._remove_checkpoint(broken)
+            self.leftovers.remove_checkpoint(broken)
         except PortalError as problem:
             self.context.warn(f"The broken checkpoint {broken} was left on the Manager: {problem.message}")
         with self.context.step("start", "Starting the backup on the Manager, in full"):
@@ -201,7 +199,7 @@ class VmBackup:
 
     def start(self) -> BackupState:
         """Start from the best own checkpoint; if the Manager does not accept it, in full, in the same job."""
-        self._end_orphans()
+        self.leftovers.end_orphans()
         choice = self._choose()
         try:
             return self._start(choice)
@@ -210,17 +208,6 @@ class VmBackup:
             assert choice.point is not None
             self.context.tell(error.message, level="warning")
             return self._start(BaseChoice(None, _unusable_reason(choice.point, error)))
-
-    def _end_orphans(self) -> None:
-        """Backups that ended jobs of this portal left open block the machine; they are ended first (trap 9)."""
-        for orphan in vm_backup.open_backups(self.connection, vm_id=self.vm_id):
-            job_id = orphan.description.removeprefix(_DESCRIPTION)
-            if job_id == orphan.description or not _has_ended(job_id, self.vm):
-                continue
-            self.context.tell(f"Ending backup {orphan.backup_id}, which an earlier job left open.")
-            disk_ids = [disk.disk_id for disk in vm_config.read_disks(self.connection, self.vm_id)]
-            self._end_transfers(disk_ids)
-            self._end_unfinished(orphan.backup_id)
 
     def _choose(self) -> BaseChoice:
         points = list(
@@ -271,7 +258,7 @@ class VmBackup:
             backup_id=backup_id,
             disk_ids=wanted,
             from_checkpoint_id=from_checkpoint,
-            description=f"{_DESCRIPTION}{self.context.job.uuid}",
+            description=f"{DESCRIPTION}{self.context.job.uuid}",
         )
         self.context.tell(choice.reason)
         return self._wait_ready(backup_id)
@@ -381,18 +368,9 @@ class VmBackup:
             present = vm_backup.checkpoints(self.connection, vm_id=self.vm_id)
             own = [item.checkpoint_id for item in present if item.checkpoint_id in ours]
             for checkpoint_id in own[:-KEPT_CHECKPOINTS]:
-                self._remove_checkpoint(checkpoint_id)
+                self.leftovers.remove_checkpoint(checkpoint_id)
         except PortalError as error:
             self.context.warn(f"An old checkpoint was left on the Manager: {error.message}")
-
-    def _remove_checkpoint(self, checkpoint_id: str) -> None:
-        vm_backup.remove_checkpoint(
-            self.connection,
-            vm_id=self.vm_id,
-            checkpoint_id=checkpoint_id,
-            pause=self.context.pause,
-            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
-        )
 
     # --- giving up --------------------------------------------------------------------------------
 
@@ -406,8 +384,7 @@ class VmBackup:
             return
         with self.context.cleaning():
             try:
-                self._end_transfers([disk["disk_id"] for disk in self.context.memory["config"]["disks"]])
-                self._end_unfinished(known)
+                self.leftovers.end_backup(known)
                 self._staged().abandon()
                 self.context.remember(
                     backup_id=None, to_checkpoint_id=None, transfers=None, all_disks_stored=None
@@ -426,43 +403,6 @@ class VmBackup:
         except PointNotFound:
             return False
         return True
-
-    def _end_unfinished(self, backup_id: str) -> None:
-        """End a backup whose data is not kept: its checkpoint goes too, so that nothing ever starts from it."""
-        state = vm_backup.backup_state(self.connection, vm_id=self.vm_id, backup_id=backup_id)
-        ending = vm_backup.end_backup(
-            self.connection,
-            vm_id=self.vm_id,
-            backup_id=backup_id,
-            pause=self.context.pause,
-            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
-        )
-        last = vm_backup.backup_state(self.connection, vm_id=self.vm_id, backup_id=backup_id) or state
-        new = last.to_checkpoint_id if last else None
-        if backup_id == self.context.memory.get("backup_id"):
-            new = new or self.context.memory.get("to_checkpoint_id")
-        if new and ending != "failed":
-            self._remove_checkpoint(new)
-
-    def _end_transfers(self, disk_ids: list[str]) -> None:
-        """Those we remember, and those whose id died with a worker."""
-        known = set((self.context.memory.get("transfers") or {}).values())
-        known |= set(image_transfer.open_transfers_of(self.connection, disk_ids, direction="download"))
-        for transfer_id in sorted(known):
-            image_transfer.end_transfer(
-                self.connection,
-                transfer_id,
-                pause=self.context.pause,
-                timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
-            )
-
-
-def _has_ended(job_id: str, vm: VirtualMachine) -> bool:
-    """Whether that is a job on this VM that has ended; others' backups are never touched."""
-    try:
-        return Job.objects.finished().filter(vm=vm, uuid=job_id).exists()
-    except ValidationError:
-        return False
 
 
 def _unusable_reason(base: RestorePoint, error: CheckpointUnusable) -> str:

@@ -10,6 +10,7 @@ from django.contrib.auth import update_session_auth_hash, views
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
 
 from portal.accounts import presenters
 from portal.accounts.models import User
@@ -36,6 +37,7 @@ class LoginView(views.LoginView):
         return render(self.request, self.template_name, context, status=422)
 
 
+@require_http_methods(["GET", "HEAD", "POST"])
 def settings(request: HttpRequest) -> HttpResponse:
     """Who I am here, my teams, and a new password."""
     person = request.user

@@ -12,7 +12,7 @@ from django.db.models import Count, Q, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from backups.models import RestorePoint, default_repository
 from portal.accounts.models import User
@@ -44,7 +44,7 @@ def _machines(person: User) -> Any:
     ).distinct()
 
 
-@require_GET
+@require_safe
 def overview(request: HttpRequest) -> HttpResponse:
     person = _person(request)
     jobs = Job.objects.visible_to(person).select_related("vm")
@@ -104,7 +104,7 @@ def _last_day(person: User, jobs: Any) -> dict[str, Any]:
     return ended | points.aggregate(read=Sum("bytes_read"), stored=Sum("bytes_stored"))
 
 
-@require_GET
+@require_safe
 def vm_list(request: HttpRequest) -> HttpResponse:
     """All in the URL: `q` (name or description), `status` (protection), `sort`, `page`, `format=csv`."""
     person = _person(request)
@@ -136,7 +136,7 @@ def vm_list(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboard/vm_list.html", context)
 
 
-@require_GET
+@require_safe
 def vm(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
     """One machine; `point` in the URL is the restore point chosen on the timeline, `month` an opened month."""
     person = _person(request)
@@ -177,7 +177,7 @@ def vm(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
     return render(request, "dashboard/vm.html", context)
 
 
-@require_GET
+@require_safe
 def search(request: HttpRequest) -> HttpResponse:
     person = _person(request)
     query = request.GET.get("q", "").strip()

@@ -36,6 +36,7 @@ def add_environment(
         environment.save()
         audit.record("environment.add", actor=actor, subject=environment, via=via, api_url=api_url)
         store_inventory(environment, found)
+    environment.refresh_from_db()
     return environment
 
 

@@ -11,7 +11,7 @@ from django.core.paginator import Paginator
 from django.db.models import Count, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from kombu.exceptions import OperationalError
 
 from portal.accounts.models import User
@@ -30,7 +30,7 @@ def _admin(request: HttpRequest) -> User:
     return request.user
 
 
-@require_GET
+@require_safe
 def environment_list(request: HttpRequest) -> HttpResponse:
     _admin(request)
     rows = Environment.objects.annotate(vm_count=Count("vms", filter=Q(vms__gone_at=None)))
@@ -38,7 +38,7 @@ def environment_list(request: HttpRequest) -> HttpResponse:
     return render(request, "environments/list.html", context)
 
 
-@require_GET
+@require_safe
 def environment(request: HttpRequest, environment_uuid: uuid.UUID) -> HttpResponse:
     _admin(request)
     found = get_object_or_404(Environment, uuid=environment_uuid)
@@ -60,6 +60,7 @@ def environment(request: HttpRequest, environment_uuid: uuid.UUID) -> HttpRespon
     return render(request, "environments/environment.html", context)
 
 
+@require_http_methods(["GET", "HEAD", "POST"])
 def environment_add(request: HttpRequest) -> HttpResponse:
     actor = _admin(request)
     form = EnvironmentForm(request.POST or None)

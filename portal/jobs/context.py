@@ -62,12 +62,12 @@ class JobContext:
     @property
     def giving_up(self) -> bool:
         """True in the one attempt after the last allowed: it only cleans up and ends."""
-        return self.job.attempts_made > settings.JOB_MAX_ATTEMPTS
+        return self.job.tries > settings.JOB_MAX_ATTEMPTS
 
     @property
     def backoff(self) -> float:
         """Seconds before the next attempt after a retryable error."""
-        return float(min(60, settings.JOB_BACKOFF * 2 ** (self.job.attempts_made - 1)))
+        return float(min(60, settings.JOB_BACKOFF * 2 ** max(0, self.job.tries - 1)))
 
     def check(self) -> None:
         """Raise if this attempt must stop. Cleaning up is only stopped by a lost claim."""
@@ -119,7 +119,7 @@ class JobContext:
         retryable = isinstance(error, OperationalError | InterfaceError) or (
             isinstance(error, PortalError) and error.retryable
         )
-        return retryable and self.job.attempts_made < settings.JOB_MAX_ATTEMPTS
+        return retryable and self.job.tries < settings.JOB_MAX_ATTEMPTS
 
     @contextmanager
     def cleaning(self) -> Iterator[None]:

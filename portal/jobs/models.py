@@ -92,6 +92,7 @@ class Job(models.Model):
 
     claim = models.UUIDField(null=True, blank=True, editable=False)
     attempts_made = models.PositiveIntegerField(default=0)
+    times_stopped = models.PositiveIntegerField(default=0)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
     progress_at = models.DateTimeField(null=True, blank=True)
     rung_at = models.DateTimeField(null=True, blank=True)
@@ -125,6 +126,11 @@ class Job(models.Model):
         if self.vm is None:
             return user.is_platform_admin
         return self.vm.allows(user, Capability(self.capability))
+
+    @property
+    def tries(self) -> int:
+        """Attempts that count: a worker that was stopped in good order has not failed at the job."""
+        return self.attempts_made - self.times_stopped
 
     @property
     def is_active(self) -> bool:

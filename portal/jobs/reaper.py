@@ -30,7 +30,7 @@ def reap() -> int:
 def _take_back(job: Job, limit: dt.datetime) -> bool:
     claim = job.claim
     assert claim is not None  # every running row has one
-    given_up = job.attempts_made >= settings.JOB_MAX_ATTEMPTS + _CLEANING_ATTEMPTS
+    given_up = job.tries >= settings.JOB_MAX_ATTEMPTS + _CLEANING_ATTEMPTS
     with transaction.atomic():
         row = Job.objects.filter(pk=job.pk, state=JobState.RUNNING, claim=claim, heartbeat_at__lt=limit)
         if not row.update(state=JobState.INTERRUPTED, claim=None, phase="", bytes_per_second=None):

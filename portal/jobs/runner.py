@@ -106,7 +106,7 @@ def _attempt(context: JobContext, procedure: Procedure) -> None:
     except ClaimLost:
         log.warning("This job was taken over by another worker; nothing more is written here.")
     except JobInterrupted:
-        _finish(context, JobState.INTERRUPTED, ending="the worker was stopped")
+        _finish(context, JobState.INTERRUPTED, ending="the worker was stopped", stopped=True)
     except JobCancelled:
         _finish(context, JobState.CANCELLED, ending="cancelled")
     except PortalError as error:
@@ -136,10 +136,13 @@ def _finish(
     ending: str,
     error: Exception | None = None,
     delay: float = 0.0,
+    stopped: bool = False,
 ) -> None:
+    """`delay` seconds until the next attempt; `stopped` = in good order, which does not count as a try."""
     reading = context.progress.read()
     values: dict[str, Any] = {"state": state, "claim": None, "phase": "", **_error_values(error)}
     if state == JobState.INTERRUPTED:
+        values["times_stopped"] = F("times_stopped") + int(stopped)
         values["rung_at"] = clock.database_now() + dt.timedelta(seconds=delay)
     else:
         values |= {"finished_at": Now(), "bytes_done": reading.bytes_done, "bytes_per_second": None}
@@ -245,6 +248,6 @@ def _beat(context: JobContext, stopped: threading.Event) -> None:
 def give_up(context: JobContext) -> GaveUp:
     """What a procedure raises after cleaning up, when too many workers died on its job."""
     return GaveUp(
-        f"{context.job.attempts_made - 1} workers stopped while they worked on this job; it was ended and cleaned up.",
+        f"{context.job.tries - 1} workers died while they worked on this job; it was ended and cleaned up.",
         hint="Look at the workers' logs (memory, restarts), then try again.",
     )

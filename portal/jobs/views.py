@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from portal.accounts.models import User
 from portal.environments.models import VirtualMachine
@@ -30,7 +30,7 @@ def _job(request: HttpRequest, job_uuid: uuid.UUID) -> Job:
     return get_object_or_404(rows, uuid=job_uuid)
 
 
-@require_GET
+@require_safe
 def job_list(request: HttpRequest) -> HttpResponse:
     """Newest first; `state` and `q` filter by the URL, `before` and `after` (a job's uuid) page through."""
     jobs = Job.objects.visible_to(_person(request)).select_related("vm")
@@ -82,14 +82,14 @@ def _progress_context(request: HttpRequest, job: Job) -> dict[str, Any]:
     }
 
 
-@require_GET
+@require_safe
 def job(request: HttpRequest, job_uuid: uuid.UUID) -> HttpResponse:
     found = _job(request, job_uuid)
     context = _progress_context(request, found) | _log_context(found, after=None)
     return render(request, "jobs/job.html", context)
 
 
-@require_GET
+@require_safe
 def job_progress(request: HttpRequest, job_uuid: uuid.UUID) -> HttpResponse:
     """The fragment that the page includes, polled while the job is unfinished."""
     return render(request, "jobs/_progress.html", _progress_context(request, _job(request, job_uuid)))
@@ -111,7 +111,7 @@ def _log_context(job: Job, *, after: int | None) -> dict[str, Any]:
     }
 
 
-@require_GET
+@require_safe
 def job_log(request: HttpRequest, job_uuid: uuid.UUID) -> HttpResponseBase:
     """The whole log as text; with `after` (a line's id) the fragment of the lines that follow."""
     found = _job(request, job_uuid)
@@ -137,7 +137,7 @@ def retry(request: HttpRequest, job_uuid: uuid.UUID) -> HttpResponse:
     return redirect(services.retry_job(actor=_person(request), job=_job(request, job_uuid)))
 
 
-@require_GET
+@require_safe
 def running_indicator(request: HttpRequest) -> HttpResponse:
     jobs = Job.objects.visible_to(_person(request))
     return render(request, "components/_running.html", presenters.unfinished_counts(jobs))

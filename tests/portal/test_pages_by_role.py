@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every address of the portal, as everybody. A route that is missing from the table fails the test.
+
+Not signed in: to the login page. Not your machine: 404. Not your role: 403.
+"""
+
+import uuid
+from dataclasses import dataclass, field
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
+
+from backups import services as backups
+from backups.models import RestorePoint
+from portal.jobs.models import Job
+from portal.jobs.states import JobState
+from tests.factories import DiskFactory, JobFactory, PointFactory, VmFactory
+
+pytestmark = [pytest.mark.django_db, pytest.mark.embedded]
+
+PEOPLE = ("anonymous", "dave", "carol", "bob", "alice", "root")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Expected statuses in the order of PEOPLE; `subject` names what the address is of."""
+
+    get: tuple[int, ...] | None
+    post: tuple[int, ...] | None = None
+    subject: str = ""
+    data: dict[str, str] = field(default_factory=dict)
+
+
+LOGIN = 302
+ALL = (LOGIN, 200, 200, 200, 200, 200)
+OF_THE_TEAM = (LOGIN, 404, 200, 200, 200, 200)
+OPERATORS_SEE = (LOGIN, 404, 403, 200, 200, 200)
+OPERATORS_DO = (LOGIN, 404, 403, 302, 302, 302)
+ADMINS_DO = (LOGIN, 404, 403, 403, 302, 302)
+PLATFORM_SEES = (LOGIN, 404, 404, 404, 404, 200)
+PLATFORM_DOES = (LOGIN, 404, 404, 404, 404, 302)
+
+RULES = {
+    "alive": Rule(get=(200,) * 6, post=None),
+    "dashboard:overview": Rule(ALL),
+    "dashboard:search": Rule(ALL),
+    "environments:vm_list": Rule(ALL),
+    "environments:vm": Rule(OF_THE_TEAM, subject="vm"),
+    "environments:environment_list": Rule(PLATFORM_SEES),
+    "environments:environment_add": Rule(PLATFORM_SEES, (LOGIN, 404, 404, 404, 404, 422)),
+    "environments:environment": Rule(PLATFORM_SEES, subject="environment"),
+    "environments:environment_refresh": Rule(None, PLATFORM_DOES, subject="environment"),
+    "backups:back_up": Rule(None, OPERATORS_DO, subject="vm"),
+    "backups:point": Rule(OF_THE_TEAM, subject="point"),
+    "backups:verify": Rule(None, OPERATORS_DO, subject="point"),
+    "backups:delete": Rule(None, ADMINS_DO, subject="point", data={"confirm_name": "shop"}),
+    "restores:restore": Rule(
+        OPERATORS_SEE, (LOGIN, 404, 403, 422, 422, 422), subject="point", data={"plan_hash": "stale"}
+    ),
+    "jobs:job_list": Rule(ALL),
+    "jobs:running_indicator": Rule(ALL),
+    "jobs:job": Rule(OF_THE_TEAM, subject="job"),
+    "jobs:job_progress": Rule(OF_THE_TEAM, subject="job"),
+    "jobs:job_log": Rule(OF_THE_TEAM, subject="job"),
+    "jobs:cancel": Rule(None, OPERATORS_DO, subject="job"),
+    "jobs:retry": Rule(None, OPERATORS_DO, subject="failed"),
+    "accounts:login": Rule((200, 302, 302, 302, 302, 302), None),
+    "accounts:logout": Rule(None, (LOGIN, 302, 302, 302, 302, 302)),
+    "accounts:settings": Rule(ALL, (LOGIN, 422, 422, 422, 422, 422)),
+    "styleguide": Rule((LOGIN, 404, 404, 404, 404, 404)),
+}
+CASES = [
+    (route, method) for route, rule in RULES.items() for method in ("get", "post") if getattr(rule, method)
+]
+
+
+@pytest.fixture
+def addresses(people, rings, monkeypatch):
+    """Address by route, of one machine with everything, in the team of alice, bob and carol.
+
+    Its restore point has no files: what becomes of them is the business of tests/backups.
+    """
+    monkeypatch.setattr(backups, "_trash", lambda point, **_: None)
+    vm = VmFactory(name="shop")
+    vm.teams.add(people.team)
+    DiskFactory(vm=vm)
+    point = PointFactory(vm=vm)
+    subjects = {
+        "vm": vm.uuid,
+        "environment": vm.environment.uuid,
+        "point": point.uuid,
+        "job": JobFactory(vm=vm, kind="point_verify").uuid,
+        "failed": JobFactory(vm=vm, state=JobState.FAILED, finished_at=timezone.now()).uuid,
+    }
+    return {
+        route: reverse(route, args=[subjects[rule.subject]] if rule.subject else [])
+        for route, rule in RULES.items()
+    }
+
+
+def signed_in(people, name: str) -> Client:
+    client = Client()
+    if name != "anonymous":
+        client.force_login(getattr(people, name))
+    return client
+
+
+def all_routes(patterns, prefix: str = ""):
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            inner = f"{prefix}{pattern.namespace}:" if pattern.namespace else prefix
+            yield from all_routes(pattern.url_patterns, inner)
+        elif isinstance(pattern, URLPattern):
+            yield f"{prefix}{pattern.name}"
+
+
+def test_the_table_names_every_route_and_no_other():
+    assert sorted(all_routes(get_resolver().url_patterns)) == sorted(RULES)
+
+
+@pytest.mark.parametrize(("route", "method"), CASES)
+def test_who_may_do_what(people, addresses, route, method):
+    rule, found = RULES[route], []
+    for name in PEOPLE:
+        data = rule.data if method == "post" else {}
+        response = getattr(signed_in(people, name), method)(addresses[route], data)
+        found.append(response.status_code)
+        if name == "anonymous" and response.status_code == LOGIN:
+            assert response.url.startswith(reverse("accounts:login"))
+        _put_back()
+    assert tuple(found) == getattr(rule, method)
+
+
+def _put_back() -> None:
+    """The next person finds nothing begun, ended or deleted."""
+    Job.objects.filter(kind="vm_backup", state=JobState.PENDING).update(state=JobState.SUCCEEDED)
+    Job.objects.filter(kind="point_verify", state=JobState.CANCELLED).update(state=JobState.PENDING)
+    RestorePoint.objects.update(deleted_at=None)
+
+
+def test_what_changes_something_is_not_done_by_get(people, addresses):
+    before = list(Job.objects.order_by("pk").values_list("pk", "state"))
+    client = signed_in(people, "root")
+    routes = [route for route, rule in RULES.items() if rule.get is None]
+    assert {route: client.get(addresses[route]).status_code for route in routes} == dict.fromkeys(routes, 405)
+    assert list(Job.objects.order_by("pk").values_list("pk", "state")) == before
+
+
+def test_pages_that_only_show_refuse_to_be_posted_to(people, addresses):
+    open_ones = ("alive", "accounts:login", "styleguide")
+    routes = [route for route, rule in RULES.items() if rule.post is None and route not in open_ones]
+    client = signed_in(people, "root")
+    assert {route: client.post(addresses[route]).status_code for route in routes} == dict.fromkeys(
+        routes, 405
+    )
+
+
+def test_nothing_is_done_without_the_csrf_token(people, addresses):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(people.root)
+    before = list(Job.objects.order_by("pk").values_list("pk", "state"))
+    routes = [route for route, rule in RULES.items() if rule.post]
+    found = {route: client.post(addresses[route], RULES[route].data).status_code for route in routes}
+    assert found == dict.fromkeys(routes, 403)
+    assert list(Job.objects.order_by("pk").values_list("pk", "state")) == before
+
+
+def test_signing_in_needs_the_csrf_token(people):
+    client = Client(enforce_csrf_checks=True)
+    response = client.post(reverse("accounts:login"), {"username": "alice", "password": "correct horse"})
+    assert response.status_code == 403
+    assert "_auth_user_id" not in client.session
+
+
+def test_the_style_guide_is_for_staff(people):
+    people.root.is_staff = True
+    people.root.save()
+    assert signed_in(people, "root").get(reverse("styleguide")).status_code == 200
+
+
+def test_what_does_not_exist_looks_like_what_is_somebody_elses(people, addresses):
+    client = signed_in(people, "dave")
+    hidden = client.get(addresses["environments:vm"])
+    nothing = client.get(reverse("environments:vm", args=[uuid.uuid4()]))
+    assert (hidden.status_code, nothing.status_code) == (404, 404)
+    assert "shop" not in hidden.content.decode()
+
+
+@pytest.mark.parametrize("name", ["carol", "dave"])
+def test_lists_and_search_show_only_what_a_person_may_see(people, addresses, name):
+    client, sees = signed_in(people, name), name == "carol"
+    for route in ("dashboard:overview", "environments:vm_list", "jobs:job_list", "dashboard:search"):
+        text = client.get(addresses[route], {"q": "shop"}).content.decode()
+        links = [addresses[key] in text for key in ("environments:vm", "jobs:job", "backups:point")]
+        assert any(links) == sees
+    csv = client.get(addresses["environments:vm_list"], {"format": "csv"}).content.decode()
+    assert ("shop" in csv) == sees
