@@ -45,8 +45,21 @@ def _download(target: Path) -> None:
         subprocess.run([*argv, "--dest", work, f"{SDK}=={SDK_VERSION}"], check=True, capture_output=True)
         archive = next(Path(work).glob("*.tar.gz"))
         with tarfile.open(archive) as bundle:
-            bundle.extractall(work, filter="data")
+            _extract_examples(bundle, Path(work))
         shutil.move(Path(work) / ROOT, target)
+
+
+def _extract_examples(bundle: tarfile.TarFile, folder: Path) -> None:
+    """Plain files below `examples`, nowhere else (extractall's filters came only with Python 3.11.4)."""
+    for member in bundle.getmembers():
+        parts = Path(member.name).parts
+        if not member.isfile() or parts[:2] != (ROOT, "examples") or ".." in parts:
+            continue
+        content = bundle.extractfile(member)
+        assert content is not None
+        target = folder / member.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content.read())
 
 
 class Examples:
