@@ -105,26 +105,40 @@ def end_transfer(
     Every connection to imageio must be closed before (trap 18). Finalizing, never cancelling: a cancelled
     upload takes the disk with it.
     """
-    asked = False
-
-    def look() -> str | None:
-        nonlocal asked
-        transfer = _get(connection, transfer_id)
-        phase = _text(transfer.phase) if transfer else _GONE
-        if phase == _GONE or phase in _ENDED[:2]:
-            return phase
-        if not asked and phase not in ("initializing", "resuming"):
-            asked = True
-            _act(connection, transfer_id, "finalize")
-        return None
-
-    return wait_until(look, what="end the image transfer", pause=pause, timeout_seconds=timeout_seconds)
+    return _ask_to_end(
+        connection,
+        transfer_id,
+        action="finalize",
+        too_early=("initializing", "resuming"),
+        pause=pause,
+        timeout_seconds=timeout_seconds,
+    )
 
 
 def cancel_upload(
     connection: sdk.Connection, transfer_id: str, *, pause: Pause, timeout_seconds: float
 ) -> str:
     """Cancel an upload **into a disk that this job made**: the Manager deletes that disk. Safe to repeat."""
+    return _ask_to_end(
+        connection,
+        transfer_id,
+        action="cancel",
+        too_early=(),
+        pause=pause,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def _ask_to_end(
+    connection: sdk.Connection,
+    transfer_id: str,
+    *,
+    action: str,
+    too_early: Collection[str],
+    pause: Pause,
+    timeout_seconds: float,
+) -> str:
+    """Send the action once, in a phase that takes it, and wait for the end, which may have come by itself."""
     asked = False
 
     def look() -> str | None:
@@ -133,12 +147,12 @@ def cancel_upload(
         phase = _text(transfer.phase) if transfer else _GONE
         if phase == _GONE or phase in _ENDED[:2]:
             return phase
-        if not asked:
+        if not asked and phase not in too_early:
             asked = True
-            _act(connection, transfer_id, "cancel")
+            _act(connection, transfer_id, action)
         return None
 
-    return wait_until(look, what="cancel the upload", pause=pause, timeout_seconds=timeout_seconds)
+    return wait_until(look, what=f"{action} the image transfer", pause=pause, timeout_seconds=timeout_seconds)
 
 
 def open_transfers_of(connection: sdk.Connection, disk_ids: Collection[str], *, direction: str) -> list[str]:

@@ -321,8 +321,12 @@ def assert_one_moment(lab: RunningLab, point: RestorePoint) -> None:
     seen = _guest_blocks(point, {write["offset"]: write["length"] for write in writes})
     last = max(number for number, _ in seen.values())
     newest = {write["offset"]: write for write in writes if write["seq"] <= last}
-    wrong = [offset for offset, write in newest.items() if seen.get(offset, (0, ""))[1] != write["sha256"]]
-    assert not wrong
+    wrong = {
+        offset: (seen.get(offset), write["seq"], write["sha256"])
+        for offset, write in newest.items()
+        if seen.get(offset, (0, ""))[1] != write["sha256"]
+    }
+    assert not wrong, f"up to {last}: what is seen, what the guest wrote last {wrong}"
     assert point.job is not None
     ended = point.job.steps.get(name="end").started_at
     assert ended is not None

@@ -146,14 +146,18 @@ def closure(names: tuple[str, ...]) -> set[str]:
 
 
 def copy_packages(target: Path) -> None:
+    """Whole packages: what an installer lists of a package built on the spot may lack its compiled modules."""
+    target.mkdir(parents=True, exist_ok=True)
     for name in closure(NEEDED_BY_THE_LAB):
         distribution = importlib.metadata.distribution(name)
-        for file in distribution.files or []:
-            source = Path(str(distribution.locate_file(file)))
-            if ".." in file.parts or not source.is_file():
-                continue
-            (target / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target / file)
+        site = Path(str(distribution.locate_file("")))
+        tops = {file.parts[0] for file in distribution.files or [] if ".." not in file.parts}
+        tops |= set((distribution.read_text("top_level.txt") or "").split())
+        for top in tops:
+            if (site / top).is_dir():
+                shutil.copytree(site / top, target / top, dirs_exist_ok=True)
+            elif (site / top).is_file():
+                shutil.copy(site / top, target / top)
 
 
 def python_for(user: int) -> str:
