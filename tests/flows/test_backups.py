@@ -126,6 +126,7 @@ def test_a_broken_bitmap_means_full_in_the_same_job(lab, environment, repository
         if support.has_open(pid, support.volume(lab, str(live.disks.first().manager_id))):
             subprocess.run(["kill", "-9", str(pid)], check=True)
     support.wait_status(environment, live, "down")
+    support.note_power_cut(lab, live)
     support.set_power(environment, live, up=True)
     again = back_up(people.bob, live)
     assert again.mode == "full"

@@ -212,5 +212,6 @@ def test_a_machine_that_is_stopped_while_it_is_read_is_backed_up_anew(
         support.assert_equals_volumes(lab, point)
         assert support.checkpoints_of(environment, mail)[-1] == str(point.checkpoint_id)
     finally:
+        support.note_power_cut(lab, mail)
         support.set_power(environment, mail, up=True)
     support.assert_manager_is_clean(environment, before)
