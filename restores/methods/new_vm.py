@@ -8,6 +8,7 @@ digest, the VM from the stored OVF without its disks, network unplugged and MAC 
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from typing import Any
 
@@ -22,8 +23,10 @@ from portal.errors import PortalError
 from portal.jobs import runner
 from portal.jobs.context import JobContext
 from portal.jobs.errors import ClaimLost
+from portal.jobs.models import Job
+from portal.jobs.states import JobState
 from portal.ovirt import image_transfer, new_vm, ovf
-from portal.ovirt.connection import connect
+from portal.ovirt.connection import Pause, connect
 from portal.ovirt.image_transfer import OpenTransfer, TransferFailed
 from portal.ovirt.new_vm import NameTaken, NewDisk
 from restores.errors import RestoreNotEqual
@@ -70,6 +73,9 @@ def _restore(work: NewVmRestore) -> None:
         with context.step("attach", "Attaching the disks and unplugging the network"):
             work.finish_machine(vm_id, list(disks.values()))
         work.tell_result(vm_id)
+    except ClaimLost:
+        work.remove_if_ended()
+        raise
     except BaseException as error:
         if not context.will_try_again(error):
             work.clean_up()
@@ -291,7 +297,7 @@ class NewVmRestore:
             return
         with self.context.cleaning():
             try:
-                self._remove_all()
+                self._remove_all(self.context.pause)
                 self.context.remember(disk_ids=None, transfers=None, vm_id=None, written=None)
             except ClaimLost:
                 raise
@@ -300,8 +306,21 @@ class NewVmRestore:
                 if isinstance(error, PortalError):
                     self.context.tell(f"Cleaning up failed: {error.message}", level="warning")
 
-    def _remove_all(self) -> None:
-        memory, pause = self.context.memory, self.context.pause
+    def remove_if_ended(self) -> None:
+        """A worker that stood still in the middle of a request may make a disk or a machine after its job was
+        ended and cleaned up by another: then it belongs to nobody, and this worker takes it away again."""
+        ended = Job.objects.filter(
+            pk=self.context.job.pk, state__in=(JobState.FAILED, JobState.CANCELLED)
+        ).exists()
+        if not ended or not self.context.memory.get("disk_ids"):
+            return
+        try:
+            self._remove_all(time.sleep)
+        except PortalError as error:
+            log.warning("What was made after the job had ended could not be removed: %s", error)
+
+    def _remove_all(self, pause: Pause) -> None:
+        memory = self.context.memory
         timeout = settings.MANAGER_PHASE_TIMEOUT
         vm_id = memory.get("vm_id") or self._own_machine()
         if vm_id is not None:
