@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
 
 from portal.env import envbool, envint, envlist, envsecret, envstr
 from portal.secrets import checked_keys, secret_from_file
@@ -151,6 +152,8 @@ CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 # Seconds. A worker beats every JOB_HEARTBEAT; one silent for JOB_LEASE is taken for dead.
 JOB_HEARTBEAT = envint("PORTAL_JOB_HEARTBEAT", 5, minimum=1)
 JOB_LEASE = envint("PORTAL_JOB_LEASE", 30, minimum=3)
+if JOB_LEASE < 3 * JOB_HEARTBEAT:
+    raise ImproperlyConfigured("PORTAL_JOB_LEASE must be at least three times PORTAL_JOB_HEARTBEAT.")
 JOB_RING_AFTER = envint("PORTAL_JOB_RING_AFTER", 5, minimum=1)
 # Before the second attempt after an error that may pass; doubled each time, at most a minute.
 JOB_BACKOFF = envint("PORTAL_JOB_BACKOFF", 4, minimum=1)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from backups.errors import BackupIncomplete
+from backups.methods.tickets import ticket_may_end
 from backups.models import RestorePoint
 from backups.store.errors import StoreError
 from backups.store.index import IndexReader, PartialIndex, chunk_size_for
 from backups.store.points import StagedPoint, StoredPoint
 from backups.transfer import ImageEndpoint, TransferStats, backup_full, backup_incremental
-from backups.transfer.errors import DirtyExtentsUnavailable, TransferDenied
+from backups.transfer.errors import DirtyExtentsUnavailable
 from portal.ovirt import image_transfer
 from portal.ovirt.image_transfer import OpenTransfer, TransferFailed
 from portal.ovirt.vm_backup import BackupDisk, CheckpointUnusable
@@ -132,7 +133,7 @@ def _transfer(
 ) -> tuple[TransferStats, str, str]:
     """Raises TransferFailed, which may pass, if the Manager has taken the ticket away meanwhile."""
     chunks = backup.store.chunks
-    try:
+    with ticket_may_end():
         if base is None:
             return backup_full(endpoint, index, chunks, progress=progress), "full", reason
         try:
@@ -140,11 +141,6 @@ def _transfer(
         except DirtyExtentsUnavailable:
             reason = "Full, because the Manager offered no list of changed blocks for this disk."
             return backup_full(endpoint, index, chunks, progress=progress), "full", reason
-    except TransferDenied as error:
-        raise TransferFailed(
-            "The Manager ended the image transfer while the disk was being read.",
-            hint="Look at the Manager's events for the machine: it may have been stopped.",
-        ) from error
 
 
 class _DiskProgress:

@@ -25,7 +25,7 @@ from backups.methods.disks import read_disks
 from backups.methods.leftovers import DESCRIPTION, Leftovers
 from backups.models import Repository, RestorePoint
 from backups.store.errors import ClaimLost as StoreClaimLost
-from backups.store.errors import PointNotFound
+from backups.store.errors import PointNotFound, StoreError
 from backups.store.points import StagedPoint
 from backups.store.repository import Repository as Store
 from portal.environments.models import VirtualMachine
@@ -48,10 +48,15 @@ def run(context: JobContext) -> None:
     vm = context.job.vm
     assert vm is not None
     repository = Repository.objects.get(uuid=context.params["repository"])
-    store = repository.open()
-    if _finish_published(context, repository, store, vm):
-        return
     try:
+        try:
+            store = repository.open()
+            if _finish_published(context, repository, store, vm):
+                return
+        except StoreError as error:
+            if not context.will_try_again(error):
+                _end_without_store(context, vm)
+            raise
         with connect(vm.environment.address(), correlation_id=str(context.job.uuid)) as connection:
             _back_up(VmBackup(context, vm, repository, store, connection))
     except BaseException as error:
@@ -61,6 +66,22 @@ def run(context: JobContext) -> None:
                 f"Not everything could be cleaned up on the Manager: look for backup {left} of {vm.name}."
             )
         raise
+
+
+def _end_without_store(context: JobContext, vm: VirtualMachine) -> None:
+    """The repository is away for good: at least the Manager is left clean. Never hides the first error."""
+    known = context.memory.get("backup_id")
+    if not known:
+        return
+    try:
+        with (
+            connect(vm.environment.address(), correlation_id=str(context.job.uuid)) as connection,
+            context.cleaning(),
+        ):
+            Leftovers(context, vm, connection).end_backup(known)
+            context.remember(backup_id=None, to_checkpoint_id=None, transfers=None)
+    except PortalError as error:
+        log.warning("Clean-up without the repository: %s", error)
 
 
 def _back_up(backup: VmBackup) -> None:
@@ -160,7 +181,7 @@ class VmBackup:
         self.context.tell(error.message, level="warning")
         broken = self.context.memory["from_checkpoint_id"]
         base = RestorePoint.objects.get(uuid=self.context.memory["base_point"])
-        self.clean_up()
+        self._clean_up_to_start_anew()
         try:
             self.leftovers.remove_checkpoint(broken)
         except PortalError as problem:
@@ -194,8 +215,17 @@ class VmBackup:
         if self.context.memory.get("all_disks_stored"):
             return BackupState("gone", self.context.memory.get("to_checkpoint_id"))
         self.context.tell("The backup of an earlier attempt is no longer open on the Manager; starting anew.")
-        self.clean_up()
+        self._clean_up_to_start_anew()
         return None
+
+    def _clean_up_to_start_anew(self) -> None:
+        """Raises BackupIncomplete, which may pass, if the earlier backup could not be ended: its id is kept."""
+        self.clean_up()
+        if self.context.memory.get("backup_id"):
+            raise BackupIncomplete(
+                "An earlier backup of this job could not be ended on the Manager, so no new one was started.",
+                hint="Look at the Manager's events for this machine.",
+            )
 
     def start(self) -> BackupState:
         """Start from the best own checkpoint; if the Manager does not accept it, in full, in the same job."""
@@ -245,6 +275,8 @@ class VmBackup:
             done=None,
             transfers=None,
             planned=None,
+            ready_at=None,
+            freeze_failed=None,
             all_disks_stored=None,
             began_at=timezone.now().isoformat(),
             config=manifest.configuration(config),
@@ -271,7 +303,10 @@ class VmBackup:
             pause=self.context.pause,
             timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
         )
-        began = dt.datetime.fromisoformat(self.context.memory["began_at"])
+        # By the Manager's clock, as its events are.
+        began = dt.datetime.fromisoformat(
+            self.context.memory["config"]["manager"]["time"] or self.context.memory["began_at"]
+        )
         self.context.remember(
             to_checkpoint_id=state.to_checkpoint_id,
             freeze_failed=vm_backup.freeze_failed(self.connection, vm_id=self.vm_id, since=began) or None,
@@ -333,6 +368,10 @@ class VmBackup:
             pause=self.context.pause,
             timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
         )
+        if ending == "gone" and not vm_backup.ended_well(
+            self.connection, backup_id=self.context.memory["backup_id"]
+        ):
+            ending = "failed"  # the record is no longer kept, and no event says that it went well (trap 10)
         if ending == "failed":
             self.context.warn(
                 "All data was stored, but the Manager ended the backup as failed: the next backup will be full."
@@ -385,10 +424,10 @@ class VmBackup:
         with self.context.cleaning():
             try:
                 self.leftovers.end_backup(known)
-                self._staged().abandon()
                 self.context.remember(
                     backup_id=None, to_checkpoint_id=None, transfers=None, all_disks_stored=None
                 )
+                self._staged().abandon()
             except ClaimLost:
                 raise
             except Exception as error:
@@ -402,6 +441,9 @@ class VmBackup:
             self.store.open_point(self.vm.environment.uuid, self.vm_id, self.context.memory["point"])
         except PointNotFound:
             return False
+        except StoreError:
+            # The repository is away; nothing can have been published before all disks were stored.
+            return bool(self.context.memory.get("all_disks_stored"))
         return True
 
 

@@ -12,20 +12,16 @@ from django.utils import timezone
 from portal import __version__
 from portal.environments.models import VirtualMachine
 from portal.jobs.context import JobContext
+from portal.ovirt import inventory
 from portal.ovirt.inventory import DiskFacts
 from portal.ovirt.vm_backup import BackupDisk
 from portal.ovirt.vm_config import VmConfig
 
 
 def excluded_because(disk: DiskFacts) -> str:
-    """Why the Manager would leave this disk out of a backup, or an empty string (reference 3.2)."""
-    if disk.storage_type != "image":
-        return f"it is a {disk.storage_type} disk, which the Manager cannot back up"
-    if disk.shareable:
-        return "it is shareable, which the Manager leaves out of backups"
-    if not disk.active:
-        return "it is not active on the machine"
-    return ""
+    return inventory.excluded_because(
+        storage_type=disk.storage_type, shareable=disk.shareable, active=disk.active
+    )
 
 
 def configuration(config: VmConfig) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from django.utils import timezone
 
 from backups.errors import PointDamaged
 from backups.models import RestorePoint
-from backups.store.verify import verify_point
+from backups.store.errors import StoreError
+from backups.store.verify import points_using, verify_point
 from portal.jobs.context import JobContext
 
 
@@ -20,18 +21,33 @@ def run(context: JobContext) -> None:
     with context.step("verify", "Reading and re-hashing every chunk") as step:
         stored = store.open_point(point.vm.environment.uuid, str(point.vm.manager_id), point.uuid)
         context.progress.plan(_stored_bytes(point))
-        result = verify_point(stored, on_progress=context.progress.advance)
+        try:
+            result = verify_point(stored, on_progress=context.progress.advance)
+        except StoreError as error:
+            _note_damage([point.pk], error.message)
+            raise
         step.detail = f"{result.chunks} chunks, {len(result.bad)} bad"
     if not result.good:
         damaged = [f"{len(result.bad)} of {result.chunks} chunks"] if result.bad else []
         problem = f"{' and '.join([*damaged, *result.damaged_files])}: damaged or missing."
-        RestorePoint.objects.filter(pk=point.pk).update(verify_problem=problem, verified_at=timezone.now())
+        others = points_using(store, {bytes.fromhex(chunk_id) for chunk_id in result.bad})
+        sharing = {ref.point_uuid for refs in others.values() for ref in refs}
+        hurt = RestorePoint.objects.filter(uuid__in=sharing).exclude(pk=point.pk)
+        _note_damage([point.pk], problem)
+        _note_damage(
+            list(hurt.values_list("pk", flat=True)),
+            f"It shares damaged chunks with the restore point of {point}, found when that one was verified.",
+        )
         raise PointDamaged(
             f"{problem} Damaged chunks were set aside; nothing else was changed.",
             hint="Back the machine up again: the next backup writes the damaged chunks anew if the data still exists.",
         )
     stored.mark("verified", by=context.job.requested_by_name, chunks=result.chunks)
     RestorePoint.objects.filter(pk=point.pk).update(verify_problem="", verified_at=timezone.now())
+
+
+def _note_damage(keys: list[int], problem: str) -> None:
+    RestorePoint.objects.filter(pk__in=keys).update(verify_problem=problem, verified_at=timezone.now())
 
 
 def _stored_bytes(point: RestorePoint) -> int:

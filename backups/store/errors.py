@@ -17,6 +17,8 @@ class StoreError(PortalError):
 class RepositoryMissing(StoreError):
     """The folder holds no repository: empty, not mounted, or not there. It is never filled."""
 
+    retryable = True  # a share may be mounted again
+
 
 class RepositoryMismatch(StoreError):
     """The folder holds another repository than the one asked for."""

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from portal import secrets
 from portal.accounts.roles import Capability, Role, roles_with
+from portal.ovirt import inventory
 from portal.ovirt.connection import ManagerAddress
 
 if TYPE_CHECKING:
@@ -167,11 +168,7 @@ class Disk(models.Model):
 
     @property
     def excluded_because(self) -> str:
-        """Why a backup leaves this disk out, or an empty string. Source: reference 3.2 (silently dropped disks)."""
-        if self.storage_type != "image":
-            return f"it is a {self.storage_type} disk, which the Manager cannot back up"
-        if self.shareable:
-            return "it is shareable, which the Manager leaves out of backups"
-        if not self.active:
-            return "it is not active on the machine"
-        return ""
+        """Why a backup leaves this disk out, or an empty string."""
+        return inventory.excluded_because(
+            storage_type=self.storage_type, shareable=self.shareable, active=self.active
+        )

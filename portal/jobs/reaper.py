@@ -59,5 +59,10 @@ def _take_back(job: Job, limit: dt.datetime) -> bool:
 
 
 def _leftovers(job: Job) -> str:
-    known = {key: value for key, value in job.resume_state.items() if isinstance(value, str)}
-    return ", ".join(f"{key} {value}" for key, value in sorted(known.items())) or "nothing is recorded"
+    """Ids on the Manager that procedures remember under these names: one, or several by what they belong to."""
+    named = []
+    for key in ("backup_id", "to_checkpoint_id", "vm_id", "transfers", "disk_ids"):
+        value = job.resume_state.get(key)
+        for one in value.values() if isinstance(value, dict) else [value] if value else []:
+            named.append(f"{key} {one}")
+    return ", ".join(named) or "nothing is recorded"

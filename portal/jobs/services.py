@@ -113,6 +113,8 @@ def retry_job(*, actor: Any, job: Job, via: str = "page") -> Job:
     _require_steering(actor, job)
     if job.state not in (JobState.FAILED, JobState.CANCELLED):
         raise JobNotRetryable("Only a failed or cancelled job can be tried again; nothing was started.")
+    if job.retries.filter(state__in=ACTIVE).exists():
+        raise JobNotRetryable("This job is already being tried again; nothing more was started.")
     with transaction.atomic():
         again = create_job(
             kind=job.kind,

@@ -199,6 +199,17 @@ def disk_facts(attachment: Any) -> DiskFacts:
     )
 
 
+def excluded_because(*, storage_type: str, shareable: bool, active: bool) -> str:
+    """Why the Manager leaves a disk out of backups, or an empty string (reference 3.2: silently dropped disks)."""
+    if storage_type != "image":
+        return f"it is a {storage_type} disk, which the Manager cannot back up"
+    if shareable:
+        return "it is shareable, which the Manager leaves out of backups"
+    if not active:
+        return "it is not active on the machine"
+    return ""
+
+
 def _text(value: Any) -> str:
     """An SDK enum's text as the API spells it, or an empty string."""
     return getattr(value, "value", None) or ""

@@ -11,7 +11,7 @@ from ovirtsdk4 import types
 
 from portal.errors import PortalError
 from portal.ovirt.connection import Pause, wait_until
-from portal.ovirt.errors import ManagerObjectMissing, ManagerRefused, calling
+from portal.ovirt.errors import ManagerBusy, ManagerObjectMissing, ManagerRefused, calling
 from portal.ovirt.inventory import DiskFacts, disk_facts
 
 MAX_VM_NAME = 255
@@ -100,7 +100,7 @@ def remove_disk(connection: sdk.Connection, disk_id: str, *, pause: Pause, timeo
         try:
             with calling("delete a disk"):
                 connection.system_service().disks_service().disk_service(disk_id).remove()
-        except (ManagerRefused, ManagerObjectMissing):
+        except (ManagerBusy, ManagerObjectMissing):
             return None  # still locked by the transfer that is ending
         return None
 
@@ -203,7 +203,7 @@ def unplug_nics(connection: sdk.Connection, vm_id: str) -> list[str]:
 
 
 def remove_vm(connection: sdk.Connection, vm_id: str, *, pause: Pause, timeout_seconds: float) -> None:
-    """Delete a VM that this job made, with its disks. Safe to repeat."""
+    """Delete a VM that this job made. Its disks stay: some of them may be others' by now. Safe to repeat."""
     service = connection.system_service().vms_service().vm_service(vm_id)
 
     def look() -> bool | None:
@@ -211,10 +211,10 @@ def remove_vm(connection: sdk.Connection, vm_id: str, *, pause: Pause, timeout_s
             with calling("tell about the machine"):
                 service.get()
             with calling("delete the machine"):
-                service.remove()
+                service.remove(detach_only=True)
         except ManagerObjectMissing:
             return True
-        except ManagerRefused:
+        except ManagerBusy:
             return None
         return None
 

@@ -159,6 +159,11 @@ def freeze_failed(connection: sdk.Connection, *, vm_id: str, since: dt.datetime)
     return any(event.time is not None and event.time >= since for event in events)
 
 
+def ended_well(connection: sdk.Connection, *, backup_id: str) -> bool:
+    """Whether the Manager's events say that the backup completed, when its record is no longer kept."""
+    return any(code == 10793 for code, _ in backup_events(connection, backup_id))
+
+
 def backup_disks(connection: sdk.Connection, *, vm_id: str, backup_id: str) -> list[BackupDisk]:
     """What the Manager really took up (trap 4) and how each disk can be read. Only while `ready`."""
     with calling("list the disks of the backup"):
@@ -188,7 +193,8 @@ def end_backup(
             return "gone"
         if state.phase in FINAL:
             return state.phase
-        if state.phase == "ready":
+        if state.phase in ("initializing", "starting", "ready"):
+            # Before `ready` the Manager answers 400 and gives the backup up, which ends it too (reference 3.7).
             _finalize(connection, vm_id, backup_id)
         return None
 

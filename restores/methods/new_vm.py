@@ -16,6 +16,7 @@ import ovirtsdk4 as sdk
 from django.conf import settings
 from django.utils import timezone
 
+from backups.methods.tickets import ticket_may_end
 from backups.store.points import StoredPoint
 from backups.transfer import ImageEndpoint, checksum
 from backups.transfer import restore as write_disk
@@ -39,10 +40,10 @@ log = logging.getLogger(__name__)
 def run(context: JobContext) -> None:
     restore = restore_of(context.job)
     point = restore.point
-    store = point.repository.open()
-    stored = store.open_point(point.vm.environment.uuid, str(point.vm.manager_id), point.uuid)
     address = point.vm.environment.address()
     try:
+        store = point.repository.open()
+        stored = store.open_point(point.vm.environment.uuid, str(point.vm.manager_id), point.uuid)
         with connect(address, correlation_id=str(context.job.uuid)) as connection:
             _restore(NewVmRestore(context, restore, stored, connection))
     except BaseException as error:
@@ -170,7 +171,7 @@ class NewVmRestore:
             ca_file=self.ca_file,
             max_connections=settings.TRANSFER_CONNECTIONS,
         )
-        with self.stored.index(source_id) as index:
+        with ticket_may_end(), self.stored.index(source_id) as index:
             stats = write_disk(
                 endpoint,
                 index,

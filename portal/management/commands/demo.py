@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+_FOLDER_PREFIX = "ovirt-backup-portal-demo-"
 # Shorter than in production, so that a killed worker is noticed within the demo's patience.
 _ENVIRONMENT = {
     "PORTAL_JOB_HEARTBEAT": "1",
@@ -39,7 +40,8 @@ class Command(BaseCommand):
         parser.add_argument("--keep", action="store_true", help="do not remove the demo's data and logs")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if os.environ.get("PORTAL_DEMO") != "1":
+        # Whatever the environment says, only a folder of the demo's own is ever used and removed.
+        if os.environ.get("PORTAL_DEMO") != "1" or not settings.DATA_DIR.name.startswith(_FOLDER_PREFIX):
             self._start_again()
         try:
             self._run(options)
@@ -51,7 +53,7 @@ class Command(BaseCommand):
 
     def _start_again(self) -> None:
         """Settings are read once: the demo gets a data folder of its own before they are."""
-        folder = tempfile.mkdtemp(prefix="ovirt-backup-portal-demo-")
+        folder = tempfile.mkdtemp(prefix=_FOLDER_PREFIX)
         kept = {
             key: value
             for key, value in os.environ.items()
