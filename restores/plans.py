@@ -21,6 +21,10 @@ from portal.ovirt.new_vm import MAX_VM_NAME
 _NAME = re.compile(r"[\w.+\-][\w.+\- ]*", re.UNICODE)
 
 
+# Storage where a thin disk is a volume that has to be made large enough before data is written (reference 4.6).
+BLOCK_STORAGE = ("iscsi", "fcp")
+
+
 @dataclass(frozen=True)
 class PlannedDisk:
     """One disk to be made anew. `digest` proves equality afterwards (docs/store-format.md)."""
@@ -45,6 +49,7 @@ class RestorePlan:
     cluster_name: str
     storage_domain_id: str
     storage_domain_name: str
+    storage_kind: str
     network_plugged: bool
     new_macs: bool
     disks: tuple[PlannedDisk, ...]
@@ -111,6 +116,8 @@ def plan_new_vm(
             "The disks' full virtual size is more than the storage domain has free; thin disks will fit only "
             "if their data does."
         )
+    if domain and domain["kind"] in BLOCK_STORAGE and any(disk.format == "raw" for disk in disks):
+        notes.append("Raw disks take their whole size on block storage.")
     if not new_macs and VirtualMachine.objects.present().filter(pk=point.vm.pk).exists():
         blockers.append("The MAC addresses are still used by the original machine. Choose new ones.")
     if network_plugged and not new_macs:
@@ -125,6 +132,7 @@ def plan_new_vm(
         cluster_name=cluster["name"] if cluster else "",
         storage_domain_id=domain["domain_id"] if domain else "",
         storage_domain_name=domain["name"] if domain else "",
+        storage_kind=domain["kind"] if domain else "",
         network_plugged=network_plugged,
         new_macs=new_macs,
         disks=disks,

@@ -29,12 +29,14 @@ class NameTaken(PortalError):
 
 @dataclass(frozen=True)
 class NewDisk:
-    """`disk_id` is chosen by us, so that a lost answer loses nothing."""
+    """`disk_id` is chosen by us, so that a lost answer loses nothing. `initial_bytes`: what a thin disk on block
+    storage must have room for from the start, None elsewhere (reference 4.6)."""
 
     disk_id: str
     alias: str
     description: str
     size_bytes: int
+    initial_bytes: int | None
     format: str
     sparse: bool
     incremental: bool
@@ -73,6 +75,7 @@ def _create_disk(connection: sdk.Connection, disk: NewDisk) -> None:
         format=types.DiskFormat(disk.format),
         sparse=disk.sparse,
         provisioned_size=disk.size_bytes,
+        initial_size=disk.initial_bytes,
         backup=types.DiskBackup.INCREMENTAL if disk.incremental else types.DiskBackup.NONE,
         wipe_after_delete=disk.wipe_after_delete,
         storage_domains=[types.StorageDomain(id=disk.storage_domain_id)],

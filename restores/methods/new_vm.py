@@ -17,6 +17,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from backups.methods.tickets import ticket_may_end
+from backups.store.chunks import zero_chunk_id
 from backups.store.points import StoredPoint
 from backups.transfer import ImageEndpoint, checksum
 from backups.transfer import restore as write_disk
@@ -32,6 +33,7 @@ from portal.ovirt.image_transfer import OpenTransfer, TransferFailed
 from portal.ovirt.new_vm import NameTaken, NewDisk
 from restores.errors import RestoreNotEqual
 from restores.models import Restore
+from restores.plans import BLOCK_STORAGE
 from restores.records import restore_of
 
 log = logging.getLogger(__name__)
@@ -108,14 +110,17 @@ class NewVmRestore:
         return {disk["disk_id"]: self._new_disk(disk, ids[disk["disk_id"]]) for disk in wanted}
 
     def _new_disk(self, disk: dict[str, Any], disk_id: str) -> NewDisk:
+        on_blocks = self.plan.get("storage_kind") in BLOCK_STORAGE
+        thin = disk["format"] == "cow"
         return NewDisk(
             disk_id=disk_id,
             alias=disk["alias"],
             description=f"Restored from {self.restore.point}"[:250],
             size_bytes=disk["size_bytes"],
+            initial_bytes=self._initial_bytes(disk["disk_id"]) if on_blocks and thin else None,
             format=disk["format"],
-            sparse=disk["sparse"],
-            incremental=disk["format"] == "cow",
+            sparse=disk["sparse"] and (thin or not on_blocks),
+            incremental=thin,
             storage_domain_id=self.plan["storage_domain_id"],
             interface=disk["interface"],
             bootable=disk["bootable"],
@@ -123,6 +128,14 @@ class NewVmRestore:
             read_only=disk["read_only"],
             wipe_after_delete=disk["wipe_after_delete"],
         )
+
+    def _initial_bytes(self, source_id: str) -> int:
+        """Room for the data and qcow2's own tables, a little generous; never more than a full disk needs."""
+        with self.stored.index(source_id) as index:
+            zero = zero_chunk_id(index.chunk_size)
+            data = sum(index.chunk_size for chunk_id in index if chunk_id != zero)
+            tables = index.size_bytes // 2048 + (4 << 20)
+            return min(data, index.size_bytes) + tables
 
     def machine_description(self) -> str:
         """The OVF to import; checked first, so that a bad one is known before any disk is made."""
