@@ -12,6 +12,7 @@ from ovirtsdk4 import types
 
 from portal.errors import PortalError
 from portal.ovirt.connection import Pause, wait_until
+from portal.ovirt.enums import text_of
 from portal.ovirt.errors import ManagerBusy, ManagerObjectMissing, calling
 
 # Seconds of silence after which the Manager ends a transfer by its policy. Never 0, and far above the default
@@ -82,7 +83,7 @@ def wait_transferring(
 
     def look() -> OpenTransfer | None:
         transfer = _get(connection, transfer_id)
-        phase = _text(transfer.phase) if transfer else _GONE
+        phase = text_of(transfer.phase) if transfer else _GONE
         if phase == "transferring" and transfer.transfer_url:
             return OpenTransfer(transfer_id, transfer.transfer_url, transfer.proxy_url)
         if phase in ("paused_system", "paused_user"):
@@ -144,7 +145,7 @@ def _ask_to_end(
     def look() -> str | None:
         nonlocal asked
         transfer = _get(connection, transfer_id)
-        phase = _text(transfer.phase) if transfer else _GONE
+        phase = text_of(transfer.phase) if transfer else _GONE
         if phase == _GONE or phase in _ENDED[:2]:
             return phase
         if not asked and phase not in too_early:
@@ -164,8 +165,8 @@ def open_transfers_of(connection: sdk.Connection, disk_ids: Collection[str], *, 
         for item in found
         if item.image is not None
         and item.image.id in disk_ids
-        and _text(item.direction) == direction
-        and _text(item.phase) not in _ENDED
+        and text_of(item.direction) == direction
+        and text_of(item.phase) not in _ENDED
     ]
 
 
@@ -185,7 +186,3 @@ def _act(connection: sdk.Connection, transfer_id: str, action: str) -> None:
 
 def _service(connection: sdk.Connection) -> Any:
     return connection.system_service().image_transfers_service()
-
-
-def _text(value: Any) -> str:
-    return getattr(value, "value", None) or ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import ovirtsdk4 as sdk
 
+from portal.ovirt.enums import text_of
 from portal.ovirt.errors import ManagerAnswerUnreadable, calling
 
 _PAGE = 200
@@ -137,8 +138,8 @@ def _storage_domains(system: Any) -> tuple[StorageDomainFacts, ...]:
                 StorageDomainFacts(
                     domain_id=item.id,
                     name=item.name,
-                    kind=_text(item.storage.type) if item.storage else "",
-                    status=_text(item.status),
+                    kind=text_of(item.storage.type) if item.storage else "",
+                    status=text_of(item.status),
                     data_center_id=center.id,
                     available_bytes=item.available,
                     used_bytes=item.used,
@@ -160,7 +161,7 @@ def vm_facts(vm: Any, cluster_versions: dict[str, str]) -> VmFacts:
         vm_id=vm.id,
         name=vm.name,
         description=vm.description or "",
-        status=_text(vm.status) or "unknown",
+        status=text_of(vm.status) or "unknown",
         cluster_id=cluster_id,
         compatibility=f"{custom.major}.{custom.minor}" if custom else cluster_versions.get(cluster_id, ""),
         memory_bytes=vm.memory or 0,
@@ -182,17 +183,17 @@ def disk_facts(attachment: Any) -> DiskFacts:
         alias=disk.alias or disk.name or disk.id,
         size_bytes=disk.provisioned_size or 0,
         actual_bytes=disk.total_size or disk.actual_size or 0,
-        format=_text(disk.format),
+        format=text_of(disk.format),
         sparse=bool(disk.sparse),
-        storage_type=_text(disk.storage_type),
-        content_type=_text(disk.content_type),
+        storage_type=text_of(disk.storage_type),
+        content_type=text_of(disk.content_type),
         storage_domain_id=domains[0].id if domains else "",
-        interface=_text(attachment.interface),
+        interface=text_of(attachment.interface),
         bootable=bool(attachment.bootable),
         active=attachment.active is not False,
         shareable=bool(disk.shareable),
         read_only=bool(attachment.read_only),
-        incremental_enabled=_text(disk.backup) == "incremental",
+        incremental_enabled=text_of(disk.backup) == "incremental",
         wipe_after_delete=bool(disk.wipe_after_delete),
         logical_name=attachment.logical_name or "",
         description=disk.description or "",
@@ -208,8 +209,3 @@ def excluded_because(*, storage_type: str, shareable: bool, active: bool) -> str
     if not active:
         return "it is not active on the machine"
     return ""
-
-
-def _text(value: Any) -> str:
-    """An SDK enum's text as the API spells it, or an empty string."""
-    return getattr(value, "value", None) or ""

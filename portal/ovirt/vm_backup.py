@@ -13,6 +13,7 @@ from ovirtsdk4 import types
 
 from portal.errors import PortalError
 from portal.ovirt.connection import Pause, wait_until
+from portal.ovirt.enums import text_of
 from portal.ovirt.errors import ManagerObjectMissing, ManagerRefused, calling
 
 FINAL = ("succeeded", "failed")
@@ -105,14 +106,14 @@ def backup_state(connection: sdk.Connection, *, vm_id: str, backup_id: str) -> B
             backup = _vm(connection, vm_id).backups_service().backup_service(backup_id).get()
     except ManagerObjectMissing:
         return None
-    return BackupState(_text(backup.phase) or "unknown", backup.to_checkpoint_id)
+    return BackupState(text_of(backup.phase) or "unknown", backup.to_checkpoint_id)
 
 
 def open_backups(connection: sdk.Connection, *, vm_id: str) -> list[OpenBackup]:
     """Backups of the VM that have not ended, whoever started them."""
     with calling("list the machine's backups"):
         found = _vm(connection, vm_id).backups_service().list()
-    return [OpenBackup(item.id, item.description or "") for item in found if _text(item.phase) not in FINAL]
+    return [OpenBackup(item.id, item.description or "") for item in found if text_of(item.phase) not in FINAL]
 
 
 def wait_ready(
@@ -171,8 +172,8 @@ def backup_disks(connection: sdk.Connection, *, vm_id: str, backup_id: str) -> l
     return [
         BackupDisk(
             disk_id=disk.id,
-            mode=_text(disk.backup_mode) or "full",
-            format=_text(disk.format),
+            mode=text_of(disk.backup_mode) or "full",
+            format=text_of(disk.format),
             size_bytes=disk.provisioned_size or 0,
         )
         for disk in disks
@@ -215,7 +216,7 @@ def checkpoints(connection: sdk.Connection, *, vm_id: str) -> list[Checkpoint]:
     with calling("list the checkpoints"):
         found = _vm(connection, vm_id).checkpoints_service().list()
     return [
-        Checkpoint(item.id, item.parent_id, item.creation_date, _text(item.state) != "invalid")
+        Checkpoint(item.id, item.parent_id, item.creation_date, text_of(item.state) != "invalid")
         for item in found
     ]
 
@@ -244,7 +245,3 @@ def remove_checkpoint(
 
 def _vm(connection: sdk.Connection, vm_id: str) -> Any:
     return connection.system_service().vms_service().vm_service(vm_id)
-
-
-def _text(value: Any) -> str:
-    return getattr(value, "value", None) or ""
