@@ -26,7 +26,7 @@ os.environ.setdefault("PORTAL_JOB_LEASE", "4")
 os.environ.setdefault("PORTAL_JOB_RING_AFTER", "1")
 os.environ.setdefault("PORTAL_JOB_BACKOFF", "1")
 os.environ.setdefault("PORTAL_INVENTORY_EVERY", "600")
-os.environ.setdefault("PORTAL_MANAGER_PHASE_TIMEOUT", "60")
+os.environ.setdefault("PORTAL_MANAGER_PHASE_TIMEOUT", "120")
 
 from portal.settings import *  # noqa: E402, F403
 from portal.settings import DATA_DIR, DATABASES  # noqa: E402

@@ -151,8 +151,8 @@ def back_up(actor: User, vm: VirtualMachine, **options: Any) -> RestorePoint:
     return point_of(succeeded(backups.start_vm_backup(actor=actor, vm=vm, **options)))
 
 
-def succeeded(job: Job) -> Job:
-    finished(job)
+def succeeded(job: Job, *, seconds: float = 90) -> Job:
+    finished(job, seconds=seconds)
     assert job.state == "succeeded", (
         job.state,
         job.error_code,
