@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From which own restore point an incremental backup may start, and why not from a newer one."""
+"""From which own restore point an incremental backup may start, and what the next backup of a machine will be."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.utils import timezone
 
-from backups.models import RestorePoint
+from backups.models import Repository, RestorePoint, RestorePointDisk, default_repository
+from portal.environments.models import Disk, VirtualMachine
+
+# How many of the newest points are looked at for a base; older ones have no checkpoint left anyway.
+LOOKED_AT = 50
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,123 @@ def _incremental_reason(point: RestorePoint, newest: RestorePoint) -> str:
     )
 
 
+def own_points(vm: VirtualMachine, repository: Repository) -> list[RestorePoint]:
+    """Points of the machine that a backup into this repository may continue from, newest first."""
+    kept = RestorePoint.objects.kept().filter(vm=vm, repository=repository)
+    return list(kept.order_by("-taken_at")[:LOOKED_AT])
+
+
 def _supports_incremental(compatibility: str) -> bool:
     """From compatibility level 4.5 on (reference 3.1); an unknown level is left to the Manager to refuse."""
+    return is_at_least(compatibility, 4, 5, unknown=True)
+
+
+def is_at_least(compatibility: str, major: int, minor: int, *, unknown: bool) -> bool:
+    """Whether the compatibility level is that or a later one; `unknown` is the answer for a text that is none."""
     parts = compatibility.split(".")
     if len(parts) != 2 or not all(part.isdigit() for part in parts):
-        return True
-    return (int(parts[0]), int(parts[1])) >= (4, 5)
+        return unknown
+    return (int(parts[0]), int(parts[1])) >= (major, minor)
+
+
+# --- what the next one will be ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NextDisk:
+    """`mode` is full, incremental, or excluded (the Manager leaves such a disk out)."""
+
+    alias: str
+    manager_id: str
+    mode: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class NextBackup:
+    """What a backup ordered now would be, by what the portal knows: the Manager is not asked, and decides.
+
+    `mode` is full, incremental or mixed. `problem` says why none can be made now, else it is empty; `base` is
+    the restore point to continue from.
+    """
+
+    mode: str
+    reason: str
+    disks: list[NextDisk] = field(default_factory=list)
+    base: RestorePoint | None = None
+    problem: str = ""
+
+
+def next_backup(
+    vm: VirtualMachine, repository: Repository | None = None, *, full: bool = False
+) -> NextBackup:
+    """Full or incremental, and from which restore point; the default repository if none is given. Four queries."""
+    repository = repository or default_repository()
+    points = own_points(vm, repository) if repository else []
+    choice = choose_base(
+        points,
+        {str(point.checkpoint_id) for point in points},
+        compatibility=vm.compatibility,
+        full_asked=full,
+    )
+    stored = {str(disk.manager_id): disk for disk in choice.point.disks.all()} if choice.point else {}
+    disks = [_next_disk(disk, stored.get(str(disk.manager_id)), choice) for disk in vm.disks.all()]
+    modes = {disk.mode for disk in disks} - {"excluded"}
+    problem = _problem(vm, repository, nothing=not modes)
+    return NextBackup(_overall(modes), choice.reason, disks, choice.point, problem)
+
+
+def _overall(modes: set[str]) -> str:
+    if len(modes) == 2:
+        return RestorePoint.Mode.MIXED.value
+    return modes.pop() if modes else RestorePoint.Mode.FULL.value
+
+
+def _problem(vm: VirtualMachine, repository: Repository | None, *, nothing: bool) -> str:
+    if vm.gone_at is not None:
+        return "The Manager no longer lists this machine."
+    if repository is None:
+        return "There is no repository to keep a restore point in."
+    if nothing:
+        return "No disk of this machine can be backed up by the Manager."
+    return cold_problem(vm.compatibility, vm.status)
+
+
+def cold_problem(compatibility: str, status: str) -> str:
+    """Why a stopped machine cannot be backed up, or an empty text: bitmaps need level 4.5 (reference 3.1, 3.2)."""
+    if status != "down" or is_at_least(compatibility, 4, 5, unknown=True):
+        return ""
+    return f"At compatibility level {compatibility} the Manager only backs up running machines, and this one is down."
+
+
+def _next_disk(disk: Disk, before: RestorePointDisk | None, choice: BaseChoice) -> NextDisk:
+    alias, manager_id = disk.alias, str(disk.manager_id)
+    if disk.excluded_because:
+        return NextDisk(alias, manager_id, "excluded", f"Left out, because {disk.excluded_because}.")
+    if choice.point is None:
+        return NextDisk(alias, manager_id, "full", choice.reason)
+    why = why_not_incremental(
+        disk.format,
+        disk.size_bytes,
+        in_checkpoint=before is not None and before.format != "raw",
+        size_before=before.size_bytes if before else None,
+    )
+    if why:
+        return NextDisk(alias, manager_id, "full", why)
+    return NextDisk(alias, manager_id, "incremental", choice.reason)
+
+
+def why_not_incremental(
+    disk_format: str, size_bytes: int, *, in_checkpoint: bool, size_before: int | None
+) -> str:
+    """The reason why one disk of an incremental backup is read in full, or an empty text (reference 3.2, 3.4)."""
+    if disk_format == "raw":
+        return "Full, because raw disks are always read in full."
+    if not in_checkpoint:
+        return "Full, because it was not in that checkpoint."
+    if size_before is not None and size_before != size_bytes:
+        return "Full, because its size has changed."
+    return ""
 
 
 def _when(point: RestorePoint) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
+from backups.bases import why_not_incremental
 from backups.errors import BackupIncomplete
 from backups.methods.tickets import ticket_may_end
 from backups.models import RestorePoint
@@ -172,15 +173,17 @@ def _base_index(
     if base is None:
         return None, str(backup.context.memory["reason"])
     if disk.mode != "incremental":
-        why = "raw disks are always read in full" if disk.format == "raw" else "it was not in that checkpoint"
-        return None, f"Full, because {why}."
+        return None, why_not_incremental(disk.format, disk.size_bytes, in_checkpoint=False, size_before=None)
     try:
         index = stack.enter_context(base.index(disk.disk_id))
     except StoreError as error:
         backup.context.warn(f"The base of a disk could not be read, so it is read in full: {error}")
         return None, "Full, because its index in the earlier restore point could not be read."
-    if index.size_bytes != disk.size_bytes:
-        return None, "Full, because its size has changed."
+    changed = why_not_incremental(
+        disk.format, disk.size_bytes, in_checkpoint=True, size_before=index.size_bytes
+    )
+    if changed:
+        return None, changed
     taken_at = RestorePoint.objects.values_list("taken_at", flat=True).get(uuid=base.folder.name)
     return index, f"Incremental since the restore point of {taken_at:%-d %B, %H:%M} UTC."
 

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from backups import services
-from backups.bases import BaseChoice, choose_base
+from backups.bases import BaseChoice, choose_base, own_points
 from backups.errors import BackupIncomplete
 from backups.methods import manifest
 from backups.methods.disks import read_disks
@@ -240,11 +240,7 @@ class VmBackup:
             return self._start(BaseChoice(None, _unusable_reason(choice.point, error)))
 
     def _choose(self) -> BaseChoice:
-        points = list(
-            RestorePoint.objects.kept()
-            .filter(vm=self.vm, repository=self.repository)
-            .order_by("-taken_at")[:50]
-        )
+        points = own_points(self.vm, self.repository)
         usable = {
             item.checkpoint_id
             for item in vm_backup.checkpoints(self.connection, vm_id=self.vm_id)
