@@ -4,94 +4,20 @@
 from __future__ import annotations
 
 import datetime as dt
-import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.paginator import Page
 from django.http import QueryDict
-from django.urls import reverse
 from django.utils import timezone
 
 from portal import wording
 from portal.dashboard.protection import Protection
-from portal.environments.models import Disk, Environment, VirtualMachine
-from portal.jobs import presenters as job_words
-from portal.jobs.models import Job
+from portal.environments.models import Disk, VirtualMachine
 
 Pair = tuple[VirtualMachine, Protection]
 # Worst first: the order of "Needs you" and of the table sorted by protection.
 WORST_FIRST = ("failing", "unprotected", "stale", "unknown", "protected")
-
-
-@dataclass(frozen=True)
-class Need:
-    """A row of "Needs you". `verb_url` is a page; with `posts` it is where the button posts."""
-
-    icon: str
-    tone: str
-    title: str
-    text: str
-    url: str
-    verb: str
-    verb_url: str
-    posts: bool = False
-
-
-def needs_of_jobs(waiting: Sequence[Job]) -> list[Need]:
-    return [
-        Need(
-            "waiting",
-            "warn",
-            f"{job_words.headline(job)} waits for you",
-            job.waiting_for,
-            job.get_absolute_url(),
-            "Go on",
-            job.get_absolute_url(),
-        )
-        for job in waiting
-    ]
-
-
-def needs_of_managers(troubled: Sequence[Environment]) -> list[Need]:
-    needs = []
-    for environment in troubled:
-        url = reverse("environments:environment", args=[environment.uuid])
-        title = f"{environment.name} did not answer"
-        needs.append(Need("failing", "bad", title, environment.problem, url, "Look", url))
-    return needs
-
-
-def needs_of_machines(
-    pairs: Sequence[Pair], may_back_up: Collection[int], backing_up: Mapping[int, uuid.UUID]
-) -> list[Need]:
-    """`may_back_up`: primary keys of machines that this person may back up; `backing_up`: unfinished backup by key."""
-    return [_need(vm, state, vm.pk in may_back_up, backing_up.get(vm.pk)) for vm, state in pairs]
-
-
-def _need(vm: VirtualMachine, state: Protection, may_back_up: bool, running: uuid.UUID | None) -> Need:
-    url, name = vm.get_absolute_url(), wording.isolated(vm.name)
-    if state.failed_job:
-        why = reverse("jobs:job", args=[state.failed_job])
-        return Need("failing", "bad", f"The last backup of {name} failed", state.why, url, "See why", why)
-    tone = "bad" if state.status == "failing" else "warn"
-    if state.status == "failing":
-        title, text = f"{name} has a damaged restore point", state.sentence
-    elif state.status == "stale":
-        title, text = f"{name} has no recent restore point", state.sentence
-    else:
-        title, text = (
-            f"{name} has no restore point",
-            "If its disks were lost now, it could not be brought back.",
-        )
-    if running:
-        watch = reverse("jobs:job", args=[running])
-        return Need(state.status, tone, title, "It is being backed up now.", url, "Watch", watch)
-    if may_back_up:
-        post = reverse("backups:back_up", args=[vm.uuid])
-        return Need(state.status, tone, title, text, url, "Back up now", post, posts=True)
-    return Need(state.status, tone, title, text, url, "Look", url)
 
 
 def last_day_sentence(total: int, day: dict[str, Any]) -> str:

@@ -14,15 +14,47 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
+from portal.dashboard.needs import Need
+
 GIB = 1024**3
 MANY_POINTS = 3000
 SAMPLE_NAMESPACE = uuid.UUID("6f9c1b1e-4b0c-4a56-9a3d-0a9f3c0f7a11")
 STATUSES = (
     ("protected", "stale", "failing", "unprotected", "unknown"),
-    ("pending", "running", "waiting", "interrupted", "succeeded", "failed", "cancelled"),
+    ("pending", "running", "waiting", "interrupted", "succeeded", "warned", "failed", "cancelled"),
     ("verified", "unverified", "damaged", "reachable", "unreachable", "up", "down"),
 )
 SWATCHES = ("surface-0", "surface-1", "surface-2", "line", "text", "accent", "ok", "warn", "bad", "info")
+
+NEEDS = (
+    Need(
+        "failing",
+        "bad",
+        "db-01 has not been backed up for 3 days",
+        "The Manager refused the last three backups: the disk is locked by a snapshot.",
+        "#",
+        "See why",
+        "#",
+    ),
+    Need(
+        "waiting",
+        "warn",
+        "Restoring web-01 waits for you",
+        "ovirt-engine still runs on the old host.",
+        "#",
+        "Go on",
+        "#",
+    ),
+    Need(
+        "warning",
+        "warn",
+        "Backed up web-01, with 2 warnings",
+        "An old checkpoint was left on the Manager. And 1 more.",
+        "#",
+        "See to it",
+        "#",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +101,7 @@ def styleguide(request: HttpRequest) -> HttpResponse:
         "lines": _lines(now),
         "started_at": now - timedelta(seconds=95),
         "long_name": "a" * 120,
+        "needs": NEEDS,
         **_plan(),
         **_tables(now),
     }

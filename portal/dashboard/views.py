@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 from backups.models import RestorePoint, default_repository
 from portal.accounts.models import User
 from portal.accounts.roles import Capability
-from portal.dashboard import presenters
+from portal.dashboard import needs, presenters
 from portal.dashboard.csv_answers import csv_answer
 from portal.dashboard.protection import protection, with_protection
 from portal.environments.models import Environment, VirtualMachine
@@ -27,6 +27,7 @@ from portal.jobs.states import JobState
 
 PAGE_SIZE = 50
 NEEDS_YOU = 12
+WARNED_JOBS = 3
 NEEDY = ("failing", "unprotected", "stale")
 STATUSES = ("protected", "stale", "failing", "unprotected", "unknown")
 TIMELINE_POINTS = 3000
@@ -59,17 +60,22 @@ def overview(request: HttpRequest) -> HttpResponse:
     counts = {name: sum(state.status == name for _, state in rows) for name in STATUSES}
     troubled = list(Environment.objects.exclude(problem="")) if person.is_platform_admin else []
     needy = [pair for pair in presenters.sorted_machines(rows, "protection") if pair[1].status in NEEDY]
-    needs = [
-        *presenters.needs_of_jobs(list(jobs.filter(state=JobState.WAITING)[:NEEDS_YOU])),
-        *presenters.needs_of_managers(troubled),
-        *_needs_of_machines(person, needy[:NEEDS_YOU]),
+    warned = jobs.with_open_warnings()
+    others: list[needs.Need] = [
+        *needs.of_waiting_jobs(list(jobs.filter(state=JobState.WAITING)[:NEEDS_YOU])),
+        *needs.of_managers(troubled),
+        *needs.of_warnings(list(warned[:WARNED_JOBS])),
     ]
+    of_machines = _needs_of_machines(person, needy[: max(1, NEEDS_YOU - len(others))])
+    # What is lost or broken before what is only to be looked at; otherwise in the order of their lists.
+    worst_first = sorted([*others, *of_machines], key=lambda need: need.tone != "bad")
     context = {
         **live,
         "counts": counts,
         "total": len(rows),
-        "needs": needs[:NEEDS_YOU],
-        "needs_more": max(0, len(needy) - NEEDS_YOU),
+        "needs": worst_first,
+        "more_machines": len(needy) - len(of_machines),
+        "more_warned": max(0, warned.count() - WARNED_JOBS),
         "all_well": presenters.all_well_sentence(counts, len(rows)) if rows else "",
         "last_day": presenters.last_day_sentence(len(rows), _last_day(person, jobs)),
         "recent_columns": job_words.LIST_COLUMNS,
@@ -84,11 +90,11 @@ def _wants_live_jobs(request: HttpRequest) -> bool:
     return request.headers.get("HX-Target") == "live-jobs"
 
 
-def _needs_of_machines(person: User, pairs: list[presenters.Pair]) -> list[presenters.Need]:
+def _needs_of_machines(person: User, pairs: list[presenters.Pair]) -> list[needs.Need]:
     keys = [vm.pk for vm, _ in pairs]
     allowed = VirtualMachine.objects.allowing(person, Capability.BACK_UP).filter(pk__in=keys)
     running = Job.objects.active().filter(kind="vm_backup", vm__in=keys)
-    return presenters.needs_of_machines(
+    return needs.of_machines(
         pairs, set(allowed.values_list("pk", flat=True)), dict(running.values_list("vm_id", "uuid"))
     )
 
@@ -162,6 +168,7 @@ def vm(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
         "protection": protection(found),
         "disk_columns": presenters.DISK_COLUMNS,
         "disk_rows": presenters.disk_rows(disks),
+        "needs": needs.of_warnings(list(found.jobs.with_open_warnings().select_related("vm")[:WARNED_JOBS])),
         "points": points,
         "chosen": chosen,
         "explanation": presenters.explain_point(chosen) if chosen else "",

@@ -159,7 +159,7 @@ class JobContext:
         """A success may have warnings; they stand on the job."""
         log.warning("%s", text)
         if text not in self.job.warnings:
-            self.write(warnings=[*self.job.warnings, text])
+            self.write(warnings=[*self.job.warnings, text], warnings_open=True)
         self.tell(text, level="warning")
 
     def tell(self, text: str, *, level: str = "info") -> None:

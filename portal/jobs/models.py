@@ -34,12 +34,17 @@ class JobQuerySet(models.QuerySet["Job"]):
     def finished(self) -> JobQuerySet:
         return self.filter(state__in=FINISHED)
 
+    def with_open_warnings(self) -> JobQuerySet:
+        """Ended, with warnings that nobody has seen to yet."""
+        return self.finished().filter(warnings_open=True)
+
 
 class Job(models.Model):
     """One piece of long work: what it is, who asked, where it stands, how it ended.
 
     `task` is the Celery task that runs it, `params` what was asked (JSON), `resume_state` what outside
     things exist because of it (ids on the Manager, …) so that the next attempt adopts or cleans them.
+    `warnings` are sentences; they are open until somebody says that they were seen to.
     Bytes are of allocated or dirty data, never virtual size.
     """
 
@@ -84,6 +89,9 @@ class Job(models.Model):
     resume_state = models.JSONField(default=dict)
     result = models.JSONField(default=dict)
     warnings = models.JSONField(default=list)
+    warnings_open = models.BooleanField(default=False)
+    warnings_seen_at = models.DateTimeField(null=True, blank=True)
+    warnings_seen_by = models.CharField(max_length=150, blank=True)
 
     phase = models.CharField(max_length=200, blank=True)
     bytes_done = models.BigIntegerField(default=0)
@@ -114,6 +122,9 @@ class Job(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["-id"], name="jobs_with_open_warnings", condition=Q(warnings_open=True))
+        ]
 
     def __str__(self) -> str:
         return self.title
@@ -122,7 +133,7 @@ class Job(models.Model):
         return reverse("jobs:job", args=[self.uuid])
 
     def may_be_steered_by(self, user: User) -> bool:
-        """Cancel and repeat: whoever could have started it. Without a VM: platform admins."""
+        """Cancel, repeat, see to its warnings: whoever could have started it. Without a VM: platform admins."""
         if self.vm is None:
             return user.is_platform_admin
         return self.vm.allows(user, Capability(self.capability))

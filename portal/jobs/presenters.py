@@ -82,6 +82,26 @@ def headline(job: Job) -> str:
     return f"{text}: cancelled" if job.state == JobState.CANCELLED else text
 
 
+@dataclass(frozen=True)
+class StateBadge:
+    """As components/_badge.html wants it; `label` is empty where the status has its own word."""
+
+    status: str
+    label: str = ""
+
+
+def badge(job: Job) -> StateBadge:
+    """A success says how many warnings it has, also when they were seen to."""
+    if job.state == JobState.SUCCEEDED and job.warnings:
+        return StateBadge("warned" if job.warnings_open else job.state, f"Succeeded with {warned(job)}")
+    return StateBadge(job.state)
+
+
+def warned(job: Job) -> str:
+    """`1 warning`, `3 warnings`."""
+    return f"{len(job.warnings)} warning{'' if len(job.warnings) == 1 else 's'}"
+
+
 def elapsed_seconds(job: Job) -> float | None:
     """From the first worker's start to the end, or to now; None before it has begun."""
     if job.started_at is None:
@@ -249,7 +269,7 @@ def list_rows(jobs: list[Job]) -> list[dict[str, Any]]:
             "href": job.get_absolute_url(),
             "cells": [
                 {"value": headline(job)},
-                {"value": job.state, "kind": "badge"},
+                {"value": badge(job).status, "kind": "badge", "label": badge(job).label},
                 {"value": job.requested_by_name or "portal"},
                 {"value": job.ticket, "kind": "optional"},
                 {"value": job.started_at or job.created_at, "kind": "ago"},

@@ -138,10 +138,25 @@ def retry_job(*, actor: Any, job: Job, via: str = "page") -> Job:
     return again
 
 
+def see_to_warnings(*, actor: Any, job: Job, via: str = "page") -> Job:
+    """Note that a person has dealt with what an ended job left or warned of. Raises NotAllowed. Safe to repeat."""
+    _require_steering(actor, job)
+    with transaction.atomic():
+        noted = (
+            Job.objects.with_open_warnings()
+            .filter(pk=job.pk)
+            .update(warnings_open=False, warnings_seen_at=Now(), warnings_seen_by=actor.get_username())
+        )
+        if noted:
+            audit.record("job.warnings_seen", actor=actor, subject=job, via=via, warnings=job.warnings)
+    job.refresh_from_db()
+    return job
+
+
 def _require_steering(actor: Any, job: Job) -> None:
     if not job.may_be_steered_by(actor):
         raise NotAllowed(
-            "Your role does not allow to cancel or repeat this job; it goes on as it was.",
+            "Your role does not allow to steer this job; it stays as it was.",
             hint="Ask an operator or admin of the machine's team.",
         )
 

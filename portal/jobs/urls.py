@@ -12,4 +12,5 @@ urlpatterns = [
     path("<uuid:job_uuid>/log/", views.job_log, name="job_log"),
     path("<uuid:job_uuid>/cancel/", views.cancel, name="cancel"),
     path("<uuid:job_uuid>/retry/", views.retry, name="retry"),
+    path("<uuid:job_uuid>/seen-to/", views.seen_to, name="seen_to"),
 ]

@@ -44,7 +44,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
         "rows": presenters.list_rows(page.jobs),
         "state": state,
         "query": query,
-        "states": [("active", "Unfinished"), *JobState.choices],
+        "states": [("active", "Unfinished"), ("warned", "With open warnings"), *JobState.choices],
         "filtered": bool(state or query),
     }
     return render(request, "jobs/list.html", context)
@@ -53,6 +53,8 @@ def job_list(request: HttpRequest) -> HttpResponse:
 def _matching(jobs: JobQuerySet, state: str, query: str) -> JobQuerySet:
     if state == "active":
         jobs = jobs.filter(state__in=ACTIVE)
+    elif state == "warned":
+        jobs = jobs.with_open_warnings()
     elif state in JobState.values:
         jobs = jobs.filter(state=state)
     if query:
@@ -69,6 +71,7 @@ def _progress_context(request: HttpRequest, job: Job) -> dict[str, Any]:
     return {
         "job": job,
         "headline": presenters.headline(job),
+        "badge": presenters.badge(job),
         "phase": presenters.phase(job),
         "summary": presenters.summary(job),
         "tab_title": presenters.tab_title(job),
@@ -135,6 +138,12 @@ def cancel(request: HttpRequest, job_uuid: uuid.UUID) -> HttpResponse:
 @require_POST
 def retry(request: HttpRequest, job_uuid: uuid.UUID) -> HttpResponse:
     return redirect(services.retry_job(actor=_person(request), job=_job(request, job_uuid)))
+
+
+@require_POST
+def seen_to(request: HttpRequest, job_uuid: uuid.UUID) -> HttpResponse:
+    """The warnings need nobody any more; who said so stays on the job."""
+    return redirect(services.see_to_warnings(actor=_person(request), job=_job(request, job_uuid)))
 
 
 @require_safe

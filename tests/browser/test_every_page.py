@@ -44,6 +44,12 @@ def pages(transactional_db, people) -> dict[str, str]:
         bytes_total=5 << 30,
         bytes_per_second=2e8,
     )
+    warned = JobFactory(
+        vm=vms[0],
+        state="succeeded",
+        warnings=[f"The old checkpoint of {name} was left on the Manager." for name in NASTY],
+        warnings_open=True,
+    )
     running.log_lines.create(text=f"line with {NASTY[1]}")
     PointFactory.create_batch(30, vm=vms[0], repository=disk.point.repository)
     return {
@@ -54,6 +60,7 @@ def pages(transactional_db, people) -> dict[str, str]:
         "restore": f"{disk.point.get_absolute_url()}restore/",
         "jobs": "/jobs/",
         "job-failed": failed.get_absolute_url(),
+        "job-warned": warned.get_absolute_url(),
         "job-running": running.get_absolute_url(),
         "managers": "/managers/",
         "manager": f"/managers/{environment.uuid}/",

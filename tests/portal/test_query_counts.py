@@ -49,6 +49,7 @@ class World:
                 state = states[number % len(states)]
                 JobFactory(vm=owner, state=state, started_at=timezone.now(), finished_at=timezone.now())
                 JobFactory(vm=owner, state=JobState.RUNNING)
+                JobFactory(vm=owner, state=JobState.SUCCEEDED, warnings=["Left."], warnings_open=True)
             PointFactory(vm=self.vm, repository=self.repository)
             PointDiskFactory(point=self.point)
             DiskFactory(vm=self.vm)
@@ -77,6 +78,7 @@ PAGES = {
     "point": lambda world: world.point.get_absolute_url(),
     "restore": lambda world: reverse("restores:restore", args=[world.point.uuid]),
     "jobs": lambda world: "/jobs/",
+    "jobs_warned": lambda world: "/jobs/?state=warned",
     "job": lambda world: world.job.get_absolute_url(),
     "job_progress": lambda world: reverse("jobs:job_progress", args=[world.job.uuid]),
     "running": lambda world: "/jobs/running/",

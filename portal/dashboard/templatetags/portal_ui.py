@@ -46,6 +46,7 @@ BADGES = {
     "waiting": Badge("Waiting for you", "waiting", "warn"),
     "interrupted": Badge("Interrupted, will resume", "refresh", "warn"),
     "succeeded": Badge("Succeeded", "check", "ok"),
+    "warned": Badge("Succeeded with warnings", "warning", "warn"),
     "failed": Badge("Failed", "failed", "bad"),
     "cancelled": Badge("Cancelled", "cancelled", "none"),
     "skipped": Badge("Skipped", "keep", "none"),
