@@ -6,13 +6,13 @@ from __future__ import annotations
 import uuid
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from backups import presenters, services
 from backups.commands import casync_commands
-from backups.models import RestorePoint
+from backups.models import Repository, RestorePoint
 from portal.accounts.models import User
 from portal.accounts.roles import Capability
 from portal.environments.models import VirtualMachine
@@ -36,11 +36,22 @@ def back_up(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
     job = services.start_vm_backup(
         actor=_person(request),
         vm=vm,
+        repository=_repository(request.POST.get("repository", "")),
         full=request.POST.get("full") == "yes",
         ticket=request.POST.get("ticket", "")[:100],
         reason=request.POST.get("reason", ""),
     )
     return redirect(job)
+
+
+def _repository(given: str) -> Repository | None:
+    """The chosen one; None, which is the default, where nothing was chosen. Raises Http404."""
+    if not given:
+        return None
+    try:
+        return get_object_or_404(Repository, uuid=uuid.UUID(given))
+    except ValueError as error:
+        raise Http404 from error
 
 
 @require_safe

@@ -11,6 +11,7 @@ from django.core.paginator import Page
 from django.http import QueryDict
 from django.utils import timezone
 
+from backups.bases import NextBackup
 from portal import wording
 from portal.dashboard.protection import Protection
 from portal.environments.models import Disk, VirtualMachine
@@ -135,7 +136,7 @@ def pages(page: Page[Pair], params: QueryDict) -> dict[str, str]:
 
 DISK_COLUMNS: list[dict[str, Any]] = [
     {"label": "Disk"},
-    {"label": "In a backup"},
+    {"label": "In the next backup"},
     {"label": "Size", "num": True},
     {"label": "Used", "num": True},
     {"label": "Format", "minor": True},
@@ -143,12 +144,14 @@ DISK_COLUMNS: list[dict[str, Any]] = [
 ]
 
 
-def disk_rows(disks: Sequence[Disk]) -> list[dict[str, Any]]:
+def disk_rows(disks: Sequence[Disk], planned: NextBackup) -> list[dict[str, Any]]:
+    """What the next backup does with each disk and why, in one sentence that begins with what."""
+    reasons = {disk.manager_id: disk.reason for disk in planned.disks}
     return [
         {
             "cells": [
                 {"value": f"{disk.alias} (boots)" if disk.bootable else disk.alias},
-                {"value": _in_a_backup(disk)},
+                {"value": reasons.get(str(disk.manager_id), "")},
                 {"value": disk.size_bytes, "kind": "bytes"},
                 {"value": disk.actual_bytes, "kind": "bytes"},
                 {"value": {"cow": "qcow2"}.get(disk.format, disk.format)},
@@ -159,12 +162,20 @@ def disk_rows(disks: Sequence[Disk]) -> list[dict[str, Any]]:
     ]
 
 
-def _in_a_backup(disk: Disk) -> str:
-    if disk.excluded_because:
-        return f"Left out: {disk.excluded_because}."
-    if disk.format == "raw":
-        return "Yes, always in full: a raw disk holds no checkpoints."
-    return "Yes"  # the disk's incremental flag is only a label from compatibility 4.5 on (reference 3.2)
+NEXT_MODES = {
+    "full": "It reads every used block.",
+    "incremental": "It reads only the blocks changed since then.",
+    "mixed": "Some disks are read in full, of others only the changed blocks.",
+}
+
+
+def next_sentence(planned: NextBackup) -> str:
+    """`Incremental since the restore point of 3 March, 02:00. It reads only the blocks changed since then.`"""
+    if planned.problem:
+        return f"None can be made now. {planned.problem}"
+    left_out = sum(disk.mode == "excluded" for disk in planned.disks)
+    note = f" {left_out} disk{' is' if left_out == 1 else 's are'} left out, see below." if left_out else ""
+    return f"{planned.reason} {NEXT_MODES.get(planned.mode, '')}{note}"
 
 
 def explain_point(point: Any) -> str:

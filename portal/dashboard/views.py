@@ -14,7 +14,8 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from backups.models import RestorePoint, default_repository
+from backups.bases import next_backup
+from backups.models import Repository, RestorePoint, default_repository
 from portal.accounts.models import User
 from portal.accounts.roles import Capability
 from portal.dashboard import needs, presenters
@@ -144,7 +145,7 @@ def vm_list(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def vm(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
-    """One machine; `point` in the URL is the restore point chosen on the timeline, `month` an opened month."""
+    """One machine; in the URL `point` is chosen on the timeline, `month` is open, `repository` is for the next backup."""
     person = _person(request)
     rows = with_protection(VirtualMachine.objects.visible_to(person).select_related("environment"))
     found = get_object_or_404(rows, uuid=vm_uuid)
@@ -159,7 +160,10 @@ def vm(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
     points = list(RestorePoint.objects.kept().filter(vm=found)[:TIMELINE_POINTS])
     chosen = next((point for point in points if str(point.uuid) == request.GET.get("point")), None)
     chosen = chosen or (points[0] if points else None)
-    disks, teams = list(found.disks.all()), [team.name for team in found.teams.all()]
+    teams = [team.name for team in found.teams.all()]
+    repositories = list(Repository.objects.all())
+    into = _chosen_repository(repositories, request.GET.get("repository", ""))
+    planned = next_backup(found, into)
     may_back_up = found.allows(person, Capability.BACK_UP)
     may_restore = found.allows(person, Capability.RESTORE)
     context = {
@@ -167,7 +171,11 @@ def vm(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
         "vm": found,
         "protection": protection(found),
         "disk_columns": presenters.DISK_COLUMNS,
-        "disk_rows": presenters.disk_rows(disks),
+        "disk_rows": presenters.disk_rows(list(found.disks.all()), planned),
+        "planned": planned,
+        "planned_sentence": presenters.next_sentence(planned),
+        "repositories": repositories,
+        "into": into,
         "needs": needs.of_warnings(list(found.jobs.with_open_warnings().select_related("vm")[:WARNED_JOBS])),
         "points": points,
         "chosen": chosen,
@@ -182,6 +190,12 @@ def vm(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
         "teams": teams,
     }
     return render(request, "dashboard/vm.html", context)
+
+
+def _chosen_repository(repositories: list[Repository], wanted: str) -> Repository | None:
+    """The one of that uuid, else the default, which comes first in their order."""
+    chosen = [repository for repository in repositories if str(repository.uuid) == wanted]
+    return next(iter([*chosen, *repositories]), None)
 
 
 @require_safe
