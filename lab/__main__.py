@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`python -m lab --dir DIR`: run a stand-in Manager until SIGTERM or SIGINT.
 
-When it is ready it prints one line of JSON: `api`, `ca_file`, `username`, `password`, `imageio`, `dir`, `vms`."""
+When it is ready it prints one line of JSON: `api`, `ca_file`, `username`, `password`, `imageio`, `control`, `dir`, `vms`."""
 
 import argparse
 import asyncio
@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.api.server import ApiServer
+from lab.control.actions import Grip
+from lab.control.server import ControlServer
 from lab.engine.clock import parse_lag
 from lab.engine.manager import Manager, Settings
 from lab.guests import PROFILES
@@ -33,6 +35,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--dir", type=Path, required=True, help="empty or new folder for all of the lab's files"
     )
     parser.add_argument("--api-port", type=int, default=0, help="port of the API (default: any free one)")
+    parser.add_argument(
+        "--control-port", type=int, default=0, help="port of the control endpoint (any free one)"
+    )
     parser.add_argument("--lag", type=parse_lag, default="real", help="real (default), fast, or a factor")
     parser.add_argument("--retention", type=float, default=1.0, help="factor on how long records are kept")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="small", help="size of the guests")
@@ -55,7 +60,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     )
 
 
-async def run(settings: Settings, port: int) -> None:
+async def run(settings: Settings, port: int, control_port: int) -> None:
     """Start everything, announce it, wait for a signal, stop everything."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -65,6 +70,7 @@ async def run(settings: Settings, port: int) -> None:
     password = secrets.token_urlsafe(16)
     manager = Manager(settings, pki)
     server = ApiServer(manager, pki, settings.username, password)
+    control = ControlServer(Grip(manager, server.sign_on.end_all_sessions))
     try:
         server.bind(port)
         starting = asyncio.create_task(manager.start())
@@ -73,17 +79,21 @@ async def run(settings: Settings, port: int) -> None:
         if starting.done():
             starting.result()
             await server.start()
-            announce(settings, manager, server, password)
+            await control.start(control_port)
+            announce(settings, manager, server, control, password)
             await stopping
         else:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
     finally:
+        await control.close()
         await server.close()
         await manager.close()
 
 
-def announce(settings: Settings, manager: Manager, server: ApiServer, password: str) -> None:
+def announce(
+    settings: Settings, manager: Manager, server: ApiServer, control: ControlServer, password: str
+) -> None:
     vms = manager.core.state.vms.values()
     line = {
         "api": server.url,
@@ -91,6 +101,7 @@ def announce(settings: Settings, manager: Manager, server: ApiServer, password: 
         "username": settings.username,
         "password": password,
         "imageio": manager.core.host_imageio.url,
+        "control": control.url,
         "dir": str(settings.directory),
         "vms": [{"name": vm.name, "id": vm.id, "status": vm.status} for vm in vms],
     }
@@ -114,7 +125,7 @@ def main() -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     try:
-        asyncio.run(run(settings, arguments.api_port))
+        asyncio.run(run(settings, arguments.api_port, arguments.control_port))
     except Exception as error:
         log.exception("the lab ends")
         print(f"the lab could not run: {error}", file=sys.stderr)

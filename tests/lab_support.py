@@ -9,9 +9,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 START_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 30.0
@@ -31,15 +35,90 @@ class LabVm:
     status: str
 
 
+class ControlRefused(Exception):
+    """The control endpoint said no; the text is its own."""
+
+
+class LabControl:
+    """The lab's control endpoint: faults that lie in wait, and actions that happen at once.
+
+    `GET url` (or `describe`) tells all faults and actions with their fields."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def fault(self, kind: str, **fields: Any) -> "LabFault":
+        """Lay a fault; use it with `with`, which removes it at the end. Raises ControlRefused."""
+        return LabFault(self, self._request("POST", "/faults", {"fault": kind, **fields})["id"])
+
+    def act(self, action: str, **fields: Any) -> dict[str, Any]:
+        """Do something once. Raises ControlRefused."""
+        return self._request("POST", f"/actions/{action}", fields)
+
+    def faults(self) -> list[dict[str, Any]]:
+        """All faults that are laid, oldest first."""
+        return self._request("GET", "/faults")["faults"]
+
+    def clear(self) -> None:
+        """Remove every fault."""
+        self._request("DELETE", "/faults")
+
+    def describe(self) -> dict[str, Any]:
+        return self._request("GET", "/")
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data=data, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            raise ControlRefused(json.loads(error.read())["error"]) from None
+
+
+class LabFault:
+    """One fault of a lab, from its laying to its removal."""
+
+    def __init__(self, control: LabControl, fault_id: str) -> None:
+        self._control = control
+        self.id = fault_id
+
+    def __enter__(self) -> "LabFault":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+    @property
+    def struck(self) -> int:
+        """How often so far. Raises ControlRefused after its removal."""
+        return int(self._control._request("GET", f"/faults/{self.id}")["struck"])
+
+    def wait_struck(self, times: int = 1, seconds: float = 60.0) -> None:
+        """Until it has struck so often. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        while self.struck < times:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"fault {self.id} did not strike {times} times in {seconds:.0f} s")
+            time.sleep(0.02)
+
+    def remove(self) -> None:
+        """What it holds goes on; nothing happens if it is gone."""
+        if any(fault["id"] == self.id for fault in self._control.faults()):
+            self._control._request("DELETE", f"/faults/{self.id}")
+
+
 @dataclass(frozen=True)
 class RunningLab:
-    """A lab that answers. `api` ends in `/ovirt-engine/api`; `imageio` is the host daemon's base URL."""
+    """A lab that answers. `api` ends in `/ovirt-engine/api`; `imageio` is the host daemon's base URL.
+    `control` breaks things in it, see LabControl."""
 
     api: str
     ca_file: str
     username: str
     password: str
     imageio: str
+    control: "LabControl"
     dir: Path
     vms: Sequence[LabVm]
     process: subprocess.Popen[str] = field(repr=False)
@@ -131,6 +210,7 @@ def _running(told: dict, process: subprocess.Popen[str]) -> RunningLab:
         username=told["username"],
         password=told["password"],
         imageio=told["imageio"],
+        control=LabControl(told["control"]),
         dir=Path(told["dir"]),
         vms=tuple(LabVm(vm["name"], vm["id"], vm["status"]) for vm in told["vms"]),
         process=process,

@@ -17,6 +17,7 @@ from lab.api.follow import expand, parse_follow
 from lab.api.routing import Call, Reply, Router, split_path
 from lab.api.sso import SignOn, unauthorized
 from lab.api.xmlio import API, fault_element, to_bytes
+from lab.control.answers import AnswerFaults
 from lab.engine.events import correlation_id
 from lab.engine.faults import EngineFault, EntityMissing, malformed
 from lab.engine.manager import Manager
@@ -36,7 +37,7 @@ class ApiServer:
     def __init__(self, manager: Manager, pki: Pki, username: str, password: str) -> None:
         self._manager = manager
         self._pki = pki
-        self._sign_on = SignOn(username, password)
+        self.sign_on = SignOn(username, password)
         self._router = Router()
         for module in (resources_inventory, resources_vms, resources_backups, resources_disks, resources_log):
             module.register(self._router)
@@ -51,9 +52,10 @@ class ApiServer:
 
     async def start(self) -> None:
         assert self._socket is not None
-        app = web.Application(client_max_size=MAX_BODY)
-        app.router.add_post("/ovirt-engine/sso/oauth/token", self._sign_on.token)
-        app.router.add_post("/ovirt-engine/services/sso-logout", self._sign_on.logout)
+        faults = AnswerFaults(self._manager.core.faults, self._refusal, self._lose_session)
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[faults.middleware()])
+        app.router.add_post("/ovirt-engine/sso/oauth/token", self.sign_on.token)
+        app.router.add_post("/ovirt-engine/services/sso-logout", self.sign_on.logout)
         app.router.add_get("/ovirt-engine/services/pki-resource", self._ca_certificate)
         app.router.add_route("*", API, self._handle)
         app.router.add_route("*", API + "{tail:[;/].*}", self._handle)
@@ -75,8 +77,12 @@ class ApiServer:
             return web.Response(status=404)
         return web.Response(body=self._pki.ca_file.read_bytes(), content_type="application/x-x509-ca-cert")
 
+    def _lose_session(self, request: web.Request) -> web.Response:
+        self.sign_on.end_session(request.headers, request.cookies)
+        return unauthorized()
+
     async def _handle(self, request: web.Request) -> web.Response:
-        admitted, cookie = self._sign_on.admits(request.headers, request.cookies)
+        admitted, cookie = self.sign_on.admits(request.headers, request.cookies)
         if not admitted:
             return unauthorized()
         name = _correlation(request)

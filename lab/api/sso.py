@@ -69,6 +69,18 @@ class SignOn:
         self._tokens.pop(str(form.get("token", "")), None)
         return web.json_response({})
 
+    def end_session(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> None:
+        """Forget the session that a request belongs to, if it has one."""
+        self._tokens.pop(headers.get("Authorization", "").partition(" ")[2].strip(), None)
+        self._cookies.pop(cookies.get("JSESSIONID", ""), None)
+
+    def end_all_sessions(self) -> int:
+        """Returns how many there were."""
+        ended = len(self._tokens) + len(self._cookies)
+        self._tokens.clear()
+        self._cookies.clear()
+        return ended
+
     def admits(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> tuple[bool, str | None]:
         """Whether the request may enter, and the new cookie for a session that it opens."""
         scheme, _, value = headers.get("Authorization", "").partition(" ")

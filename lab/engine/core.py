@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.control.book import FaultBook
 from lab.engine.clock import Clock
 from lab.engine.events import EventLog
 from lab.engine.faults import EntityMissing
@@ -34,6 +35,7 @@ class Core:
     hypervisor: Hypervisor
     host_imageio: ImageioDaemon
     proxy_imageio: ImageioDaemon
+    faults: FaultBook = field(default_factory=FaultBook)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

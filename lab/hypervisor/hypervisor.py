@@ -131,6 +131,21 @@ class Hypervisor:
             node = daemon.node(volume.disk_id)
             await daemon.execute("block-dirty-bitmap-remove", node=node, name=checkpoint_id)
 
+    async def spoil_bitmap(self, volume: Volume, name: str) -> None:
+        """Make a bitmap unusable as life does: a volume that nobody has open is opened and the process killed, which
+        leaves all its bitmaps `in-use`; in a running VM an export holds this one until the VM stops.
+
+        Raises HypervisorError."""
+        daemon = self._daemon_of(volume)
+        if daemon is not None:
+            await daemon.hold_bitmap(volume.disk_id, name)
+            return
+        daemon = StorageDaemon(
+            f"spoiled-{volume.disk_id}", next(self._numbers), self._processes, self._sockets
+        )
+        await daemon.start([volume])
+        await daemon.kill()
+
     async def has_good_bitmap(self, volume: Volume, name: str) -> bool:
         """Could an incremental backup start from this bitmap now?"""
         if volume.format == "raw":

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ class StorageDaemon:
         self._client = QMPClient(f"vm-{vm_id}")
         self._process: asyncio.subprocess.Process | None = None
         self._nodes: dict[str, str] = {}
+        self._holds = count(1)
         self.volumes: dict[str, Volume] = {}
 
     @property
@@ -121,6 +123,21 @@ class StorageDaemon:
             **{"type": "nbd", "id": name, "name": name, "node-name": self.node(disk_id), "writable": True},
         )
         return name
+
+    async def hold_bitmap(self, disk_id: str, name: str) -> None:
+        """Keep a bitmap busy, so that nothing can start from it, until the daemon ends."""
+        node = self.node(disk_id)
+        export = f"hold-{node}-{name}"
+        await self.execute(
+            "block-export-add",
+            **{
+                "type": "nbd",
+                "id": f"hold-{next(self._holds)}-{node}",
+                "name": export,
+                "node-name": node,
+                "bitmaps": [{"node": node, "name": name}],
+            },
+        )
 
     async def delete_export(self, export_id: str) -> None:
         """Close an export and its connections, and wait until it is gone."""

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One-shot actions: things that happen to a Manager, its hosts and its storage, now."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lab.control import bitmaps
+from lab.control.schema import ControlError, Field, Schema
+from lab.engine.core import Core
+from lab.engine.manager import Manager
+from lab.engine.state import Disk, Vm
+
+Values = Mapping[str, Any]
+
+
+@dataclass
+class Grip:
+    """What actions take hold of. `end_sessions` makes every token and cookie invalid and returns how many."""
+
+    manager: Manager
+    end_sessions: Callable[[], int]
+
+    @property
+    def core(self) -> Core:
+        return self.manager.core
+
+    def vm(self, name: str) -> Vm:
+        """By id or name. Raises ControlError (404)."""
+        for vm in self.core.state.vms.values():
+            if name in (vm.id, vm.name):
+                return vm
+        names = ", ".join(vm.name for vm in self.core.state.vms.values())
+        raise ControlError(f"There is no VM {name!r}; there are {names}.", 404)
+
+    def disk(self, name: str) -> Disk:
+        """By id or alias. Raises ControlError (404)."""
+        for disk in self.core.state.disks.values():
+            if name in (disk.id, disk.alias):
+                return disk
+        names = ", ".join(disk.alias for disk in self.core.state.disks.values())
+        raise ControlError(f"There is no disk {name!r}; there are {names}.", 404)
+
+
+@dataclass(frozen=True)
+class Action:
+    meaning: str
+    fields: Schema
+    run: Callable[[Grip, Values], Awaitable[dict[str, Any]]]
+
+    def told(self) -> dict[str, Any]:
+        return {
+            "meaning": self.meaning,
+            "fields": {name: field.told() for name, field in self.fields.items()},
+        }
+
+
+async def power_off(grip: Grip, values: Values) -> dict[str, Any]:
+    vm = grip.vm(values["vm"])
+    if not grip.core.hypervisor.is_running(vm.id):
+        raise ControlError(f"VM {vm.name} is not running.", 409)
+    await grip.core.hypervisor.stop_vm(vm.id, unclean=True)
+    return {"vm": vm.id}
+
+
+async def break_bitmap(grip: Grip, values: Values) -> dict[str, Any]:
+    vm = grip.vm(values["vm"])
+    checkpoints = grip.core.state.checkpoints_of_vm(vm.id)
+    if not checkpoints:
+        raise ControlError(f"VM {vm.name} has no checkpoint, so there is no bitmap to break.", 409)
+    wanted = values["checkpoint"] or checkpoints[-1].id
+    checkpoint = grip.core.state.checkpoints.get(wanted)
+    if checkpoint is None or checkpoint.vm_id != vm.id:
+        known = ", ".join(each.id for each in checkpoints)
+        raise ControlError(f"VM {vm.name} has no checkpoint {wanted!r}; it has {known}.", 404)
+    disk_ids = [grip.disk(values["disk"]).id] if values["disk"] else checkpoint.disk_ids
+    disks = [grip.core.state.disks[disk_id] for disk_id in disk_ids if disk_id in checkpoint.disk_ids]
+    if not disks:
+        raise ControlError(f"Disk {values['disk']!r} is not in checkpoint {checkpoint.id}.", 409)
+    for disk in disks:
+        await bitmaps.break_bitmap(grip.core, disk, checkpoint.id, values["how"])
+    return {"vm": vm.id, "checkpoint": checkpoint.id, "disks": [disk.id for disk in disks]}
+
+
+async def lock_disk(grip: Grip, values: Values) -> dict[str, Any]:
+    disk = grip.disk(values["disk"])
+    disk.status = values["status"]
+    return {"disk": disk.id, "status": disk.status}
+
+
+async def unlock_disk(grip: Grip, values: Values) -> dict[str, Any]:
+    disk = grip.disk(values["disk"])
+    disk.status = "ok"
+    return {"disk": disk.id, "status": disk.status}
+
+
+async def delete_disk(grip: Grip, values: Values) -> dict[str, Any]:
+    disk = grip.disk(values["disk"])
+    users = [a.vm_id for a in grip.core.state.attachments_of_disk(disk.id)]
+    if any(grip.core.hypervisor.is_running(vm_id) for vm_id in users):
+        raise ControlError(f"Disk {disk.alias} is in use by a running VM.", 409)
+    await grip.manager.disks.destroy(disk)
+    return {"disk": disk.id}
+
+
+RECORDS = {"backup": "backups", "transfer": "transfers", "checkpoint": "checkpoints"}
+
+
+async def forget_record(grip: Grip, values: Values) -> dict[str, Any]:
+    records = getattr(grip.core.state, RECORDS[values["kind"]])
+    if values["id"] not in records:
+        known = ", ".join(records) or "none"
+        raise ControlError(f"There is no {values['kind']} {values['id']!r}; there are: {known}.", 404)
+    record = records[values["id"]]
+    if values["kind"] != "checkpoint" and not record.over:
+        # Its command still works with it, and frees disks and VM at the end.
+        raise ControlError(f"The {values['kind']} {values['id']} is not over; end it first.", 409)
+    del records[values["id"]]
+    return {"kind": values["kind"], "id": values["id"]}
+
+
+async def end_sessions(grip: Grip, values: Values) -> dict[str, Any]:
+    return {"sessions": grip.end_sessions()}
+
+
+VM = Field(str, "id or name", required=True)
+DISK = Field(str, "id or alias", required=True)
+
+ACTIONS: dict[str, Action] = {
+    "power_off": Action(
+        "Cut a VM's power: its qemu and the writer inside are killed, its bitmaps stay in-use. "
+        "The engine notices within its next round (5 s of engine time).",
+        {"vm": VM},
+        power_off,
+    ),
+    "break_bitmap": Action(
+        "Make the bitmap of a checkpoint unusable. The VM may be up or down.",
+        {
+            "vm": VM,
+            "how": Field(
+                str,
+                "missing: it is removed; in_use: on a VM that is down every bitmap of the disk is inconsistent, as "
+                "after a power cut; on one that is up this one is held by another operation until the VM stops",
+                "in_use",
+                ("in_use", "missing"),
+            ),
+            "checkpoint": Field(str, "its id; by default the VM's newest"),
+            "disk": Field(str, "id or alias; by default all disks of the checkpoint"),
+        },
+        break_bitmap,
+    ),
+    "lock_disk": Action(
+        "Leave a disk locked (or illegal), as a task that died does.",
+        {"disk": DISK, "status": Field(str, "what it then is", "locked", ("locked", "illegal"))},
+        lock_disk,
+    ),
+    "unlock_disk": Action("Make a disk ok again, as unlock_entity.sh does.", {"disk": DISK}, unlock_disk),
+    "delete_disk": Action(
+        "Take a disk away behind everybody's back, with its file; its VM must not run.",
+        {"disk": DISK},
+        delete_disk,
+    ),
+    "forget_record": Action(
+        "Drop the record of a backup or transfer that is over, or of a checkpoint (its bitmap stays).",
+        {
+            "kind": Field(str, "of record", required=True, choices=tuple(RECORDS)),
+            "id": Field(str, "of the record", required=True),
+        },
+        forget_record,
+    ),
+    "end_sessions": Action(
+        "Make every token and session cookie invalid: 401 until the next login.", {}, end_sessions
+    ),
+}

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Faults of the Manager's answers, as a middleware of its HTTP server."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from urllib.parse import unquote
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from lab.api.xmlio import API
+from lab.control.book import Fault, FaultBook
+from lab.engine.faults import EngineFault
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Refusal = Callable[[web.Request, str, EngineFault], web.Response]
+VERSION = re.compile(r"/v\d+(?=[/;]|$)")
+MATRIX = re.compile(r";[^/]*")
+GARBAGE = b"<fault><detail>[Internal Eng\x00\xff"
+# ovirt-engine AppErrors.properties: ACTION_TYPE_FAILED_OBJECT_LOCKED, USER_NOT_AUTHORIZED_TO_PERFORM_ACTION.
+DETAILS = {
+    403: "[User is not authorized to perform this action.]",
+    409: "[Related operation is currently in progress. Please try again later.]",
+    500: "[Internal Engine Error]",
+}
+# Of Apache httpd, which stands in front of the engine; shortened, wording inferred.
+HTML = (
+    "<!DOCTYPE HTML><html><head><title>{status} {reason}</title></head><body><h1>{reason}</h1></body></html>"
+)
+
+
+class AnswerFaults:
+    """`refuse` makes the API's own answer to an EngineFault; `lose_session` ends that of the request and answers
+    401 as the container does."""
+
+    def __init__(
+        self, book: FaultBook, refuse: Refusal, lose_session: Callable[[web.Request], web.Response]
+    ) -> None:
+        self._book = book
+        self._refuse = refuse
+        self._lose_session = lose_session
+
+    def middleware(self) -> Middleware:
+        @web.middleware
+        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            fault = self._book.strike("answer", lambda fault: fits(fault, request))
+            return await (handler(request) if fault is None else self._answer(fault, request, handler))
+
+        return middleware
+
+    async def _answer(self, fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if fault["how"] in ("error", "cut"):
+            await _wait(fault)
+            return _cut(request) if fault["how"] == "cut" else self._error(fault, request)
+        response = await handler(request)
+        await _wait(fault, for_ever=fault["how"] == "slow")
+        if fault["how"] == "lost":
+            return _cut(request)
+        if fault["how"] == "truncated":
+            return await _truncated(request, response)
+        if fault["how"] == "garbage":
+            return web.Response(status=response.status, body=GARBAGE, content_type="application/xml")
+        return response
+
+    def _error(self, fault: Fault, request: web.Request) -> web.Response:
+        status: int = fault["status"]
+        if status == 401:
+            return self._lose_session(request)
+        if fault["shape"] == "html":
+            reason = web.Response(status=status).reason or "Error"
+            text = HTML.format(status=status, reason=reason)
+            return web.Response(status=status, text=text, content_type="text/html")
+        if status == 404 and fault["detail"] is None:
+            return web.Response(status=404)
+        detail = fault["detail"] or DETAILS.get(status, "[Internal Engine Error]")
+        return self._refuse(request, api_path(request), EngineFault(status, detail, fault["reason"]))
+
+
+def api_path(request: web.Request) -> str:
+    """Below the API's root, without version and matrix parameters; the whole path for anything else."""
+    path = unquote(request.rel_url.raw_path)
+    if not path.startswith(API):
+        return path
+    below = MATRIX.sub("", VERSION.sub("", path.removeprefix(API), count=1))
+    return below or "/"
+
+
+def fits(fault: Fault, request: web.Request) -> bool:
+    return fault["method"] in ("*", request.method) and bool(
+        _pattern(fault["path"]).fullmatch(api_path(request))
+    )
+
+
+@lru_cache
+def _pattern(path: str) -> re.Pattern[str]:
+    """`*` stands for one part of the path, `**` for any number of them."""
+    parts = [
+        "(/[^/]+)*" if part == "**" else "/" + re.escape(part).replace(r"\*", "[^/]*")
+        for part in path.strip("/").split("/")
+    ]
+    return re.compile("".join(parts) + "/?")
+
+
+async def _wait(fault: Fault, *, for_ever: bool = False) -> None:
+    """Until the fault's time is over or it is removed."""
+    if fault["seconds"] is None and not for_ever:
+        return
+    try:
+        await asyncio.wait_for(fault.gone.wait(), fault["seconds"])
+    except TimeoutError:
+        return
+
+
+def _cut(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    # Never sent: the connection is gone.
+    return web.Response(status=500)
+
+
+async def _truncated(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """The headers promise the whole body, half of it comes, then the connection closes."""
+    body = response.body if isinstance(response, web.Response) and isinstance(response.body, bytes) else b""
+    half = web.StreamResponse(status=response.status, headers={"Content-Type": "application/xml"})
+    half.content_length = max(len(body), 2)
+    await half.prepare(request)
+    await half.write(body[: len(body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return half

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The faults that lie in wait, and the question every place that can fail asks: is it my turn?"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from lab.control.kinds import COMMON, KINDS
+from lab.control.schema import ControlError, read
+
+Listener = Callable[["Fault"], None]
+
+
+@dataclass(eq=False)
+class Fault:
+    """One fault. It lets `after` occasions pass, strikes `times` (None: each time), and ends when it is removed."""
+
+    id: str
+    kind: str
+    values: Mapping[str, Any]
+    times: int | None
+    after: int
+    seen: int = 0
+    struck: int = 0
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    @property
+    def spent(self) -> bool:
+        return self.times is not None and self.struck >= self.times
+
+    def told(self) -> dict[str, Any]:
+        given = {name: value for name, value in self.values.items() if value is not None}
+        return {
+            "id": self.id,
+            "fault": self.kind,
+            **given,
+            "times": self.times,
+            "after": self.after,
+            "seen": self.seen,
+            "struck": self.struck,
+        }
+
+
+class FaultBook:
+    """All faults, oldest first. `on_change` is called with each one that was added or removed."""
+
+    def __init__(self) -> None:
+        self._faults: dict[str, Fault] = {}
+        self._numbers = count(1)
+        self.on_change: list[Listener] = []
+
+    def add(self, given: Mapping[str, Any]) -> Fault:
+        """`given` names its `fault` and the fields of that kind. Raises ControlError."""
+        wanted = dict(given)
+        kind = wanted.pop("fault", None)
+        if kind not in KINDS:
+            raise ControlError(f"There is no fault {kind!r}; there are {', '.join(sorted(KINDS))}.")
+        values = read(f"the fault {kind}", {**KINDS[kind].fields, **COMMON}, wanted)
+        KINDS[kind].check(values)
+        times, after = values.pop("times"), values.pop("after")
+        fault = Fault(str(next(self._numbers)), kind, values, times, after)
+        self._faults[fault.id] = fault
+        self._tell(fault)
+        return fault
+
+    def get(self, fault_id: str) -> Fault:
+        """Raises ControlError (404)."""
+        try:
+            return self._faults[fault_id]
+        except KeyError:
+            known = ", ".join(self._faults) or "none"
+            raise ControlError(f"There is no fault {fault_id!r}; now there are: {known}.", 404) from None
+
+    def all(self) -> list[Fault]:
+        return list(self._faults.values())
+
+    def remove(self, fault_id: str) -> Fault:
+        """What the fault holds goes on. Raises ControlError (404)."""
+        fault = self.get(fault_id)
+        del self._faults[fault_id]
+        fault.gone.set()
+        self._tell(fault)
+        return fault
+
+    def _tell(self, fault: Fault) -> None:
+        for listener in self.on_change:
+            listener(fault)
+
+    def waiting(self, kind: str) -> list[Fault]:
+        """The faults of a kind that may still strike."""
+        return [fault for fault in self._faults.values() if fault.kind == kind and not fault.spent]
+
+    def strike(self, kind: str, fits: Callable[[Fault], bool] = lambda fault: True) -> Fault | None:
+        """Here is an occasion: the first fault that fits and whose turn it is, counted as having struck."""
+        for fault in self.waiting(kind):
+            if not fits(fault):
+                continue
+            fault.seen += 1
+            if fault.seen > fault.after:
+                fault.struck += 1
+                return fault
+        return None

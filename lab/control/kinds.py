@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kinds of faults and their fields."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lab.control.schema import ControlError, Field, Schema
+
+COMMON: Schema = {
+    "times": Field(int, "how often it strikes; not given: whenever it can", minimum=1),
+    "after": Field(int, "how many fitting occasions it lets pass first", 0),
+}
+
+
+def _anything(values: Mapping[str, Any]) -> None:
+    """No rule beyond the fields' own."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    meaning: str
+    fields: Schema
+    check: Callable[[Mapping[str, Any]], None] = _anything
+
+    def told(self) -> dict[str, Any]:
+        fields = {name: field.told() for name, field in {**self.fields, **COMMON}.items()}
+        return {"meaning": self.meaning, "fields": fields}
+
+
+def _check_answer(values: Mapping[str, Any]) -> None:
+    if values["how"] == "error" and values["status"] is None:
+        raise ControlError("An answer that is an error needs its status, e.g. 500.")
+    if values["status"] is not None and not 400 <= values["status"] <= 599:
+        raise ControlError(f"The status of an error lies between 400 and 599, not {values['status']}.")
+
+
+KINDS: dict[str, Kind] = {
+    "answer": Kind(
+        "The Manager's API answers wrongly, late or not at all.",
+        {
+            "method": Field(str, "GET, POST …, * for any", "*"),
+            "path": Field(
+                str,
+                "path below the API's root, * for one part, ** for the rest; "
+                "one that begins with /ovirt-engine/ is matched from the server's root (sign-on)",
+                "/**",
+            ),
+            "how": Field(
+                str,
+                "error: not carried out, answered by status; cut: not carried out, connection cut; "
+                "lost: carried out, then the connection is cut without an answer; "
+                "slow: carried out, answered late; truncated: the answer ends in its middle; "
+                "garbage: the body is not XML",
+                "error",
+                ("error", "cut", "lost", "slow", "truncated", "garbage"),
+            ),
+            "status": Field(int, "of an error; 401 also ends the session, 404 has no body", minimum=None),
+            "detail": Field(str, "of an error's <fault>; by default the engine's own for that status"),
+            "reason": Field(str, "of an error's <fault>", "Operation Failed"),
+            "shape": Field(
+                str,
+                "of an error: xml as the engine, html as the web server in front of it",
+                "xml",
+                ("xml", "html"),
+            ),
+            "seconds": Field(float, "wait before the answer; slow without it: until the fault is removed"),
+        },
+        _check_answer,
+    ),
+}
