@@ -5,7 +5,7 @@ PY := .venv/bin/python
 PARALLEL ?= -n 2 --dist loadfile
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help setup demo dev test test-main test-embedded check format lint types layers migrations clean
+.PHONY: help setup demo dev test test-main test-embedded check format lint types layers migrations judges clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,9 @@ test-main: setup ## on PostgreSQL and Redis, started privately
 
 test-embedded: setup ## the smaller set on the embedded default (SQLite, a folder as broker)
 	PORTAL_TEST_EMBEDDED=1 $(PY) -m pytest -q -m embedded
+
+judges: setup ## clients that nobody here wrote against the lab: the SDK's scripts, ovirt-img, Ansible (JUDGES="tests/…")
+	$(PY) -m tests.judges $(JUDGES)
 
 check: setup lint types layers migrations ## style, types, dependency direction, migrations
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.lab_support import RunningLab
@@ -18,6 +20,7 @@ SDK_VERSION = "4.6.3"
 ROOT = f"ovirt_engine_sdk_python-{SDK_VERSION}"
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 SECTION = "lab"
+RUNNER = PROJECT_DIR / "tests" / "judges" / "run_example.py"
 
 
 def cache_dir() -> Path:
@@ -63,11 +66,19 @@ def _extract_examples(bundle: tarfile.TarFile, folder: Path) -> None:
 
 
 class Examples:
-    """Runs example scripts, unmodified, against one lab; they find it in `~/.config/ovirt.conf`."""
+    """Runs example scripts against one lab, unmodified; they find it in `~/.config/ovirt.conf`.
+
+    Those that hard-code a host and names are run with these replaced, and nothing else (`judges/run_example.py`)."""
 
     def __init__(self, lab: RunningLab, home: Path) -> None:
         self._home = home
         self._folder = sdk_examples_dir()
+        self._connection = {
+            "url": lab.api,
+            "username": lab.username,
+            "password": lab.password,
+            "ca_file": lab.ca_file,
+        }
         config = home / ".config" / "ovirt.conf"
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(
@@ -82,14 +93,70 @@ class Examples:
         self, script: str, *arguments: str, check: bool = True, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Run `script`; the section of the configuration is named for it. Raises AssertionError with its output."""
-        argv = [sys.executable, str(self._folder / script), *arguments]
-        environment = {**os.environ, "HOME": str(self._home), "PYTHONPATH": ""}
+        return self._run([str(self._folder / script), *arguments], check=check, timeout=timeout)
+
+    def run_as_if(
+        self, script: str, literals: Mapping[str, str] | None = None, *, timeout: float = 120
+    ) -> list[str]:
+        """Run a script that names its objects in its text, with other ones; the lines it prints.
+
+        `literals` maps whole string literals of the script. Raises AssertionError with its output."""
+        return self._run(self._as_if(script, literals), timeout=timeout).stdout.splitlines()
+
+    @contextmanager
+    def running(self, script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """`script` while it runs; its output is a pipe. It is killed if it is still there at the end."""
+        with self._popen([str(self._folder / script), *arguments]) as process:
+            yield process
+
+    @contextmanager
+    def running_as_if(
+        self, script: str, literals: Mapping[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Like `running`, for a script that names its objects in its text."""
+        with self._popen(self._as_if(script, literals)) as process:
+            yield process
+
+    def _as_if(self, script: str, literals: Mapping[str, str] | None) -> list[str]:
+        plan = self._home / "plan.json"
+        plan.write_text(json.dumps({"connection": self._connection, "literals": dict(literals or {})}))
+        return [str(RUNNER), str(plan), str(self._folder / script)]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "HOME": str(self._home), "PYTHONPATH": "", "PYTHONUNBUFFERED": "1"}
+
+    def _run(
+        self, argv: Sequence[str], *, check: bool = True, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
-            argv, cwd=self._home, env=environment, capture_output=True, text=True, timeout=timeout
+            [sys.executable, *argv],
+            cwd=self._home,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
         if check and result.returncode != 0:
-            raise AssertionError(f"{script} {' '.join(arguments)}:\n{result.stdout}\n{result.stderr}")
+            raise AssertionError(f"{' '.join(argv)}:\n{result.stdout}\n{result.stderr}")
         return result
+
+    @contextmanager
+    def _popen(self, argv: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+        process = subprocess.Popen(
+            [sys.executable, *argv],
+            cwd=self._home,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
 
     def backup(self, command: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`backup_vm.py -c lab COMMAND …`"""

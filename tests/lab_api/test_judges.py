@@ -9,29 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ovirt_imageio import client as imageio
-from ovirtsdk4 import types
 
 from lab.guest_writer import block_content, block_seq
+from tests.judges.images import assert_equal, file_checksum, volume_file
 from tests.lab_api.support import Client, Rest, wait_for
 from tests.lab_support import RunningLab
 from tests.sdk_examples import Examples
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 MIB = 1 << 20
-
-
-def volume_file(lab: RunningLab, client: Client, disk_id: str) -> tuple[Path, str]:
-    """The image file in the lab's storage, and its format in QEMU's words."""
-    disk = client.system.disks_service().disk_service(disk_id).get()
-    path = lab.dir / "storage" / disk.storage_domains[0].id / disk.id / disk.image_id
-    return path, "qcow2" if disk.format == types.DiskFormat.COW else "raw"
-
-
-def assert_equal(one: Path, two: Path, formats: tuple[str, str]) -> None:
-    argv = ["qemu-img", "compare", "-f", formats[0], "-F", formats[1], str(one), str(two)]
-    result = subprocess.run(argv, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def backup_id(output: str) -> str:
@@ -49,10 +35,6 @@ def served_checksum(client: Client, rest: Rest, disk_id: str, backup: str) -> st
         return str(rest.json(f"{transfer.transfer_url}/checksum")["checksum"])
     finally:
         client.finalize(transfer.id)
-
-
-def file_checksum(path: Path) -> str:
-    return str(imageio.checksum(str(path))["checksum"])
 
 
 def journal(lab: RunningLab, name: str) -> list[dict[str, Any]]:
@@ -85,6 +67,7 @@ def check_point_in_time(image: Path, entries: list[dict[str, Any]], began: float
     assert checked > 0
 
 
+@pytest.mark.judge("backup_vm.py")
 def test_running_vm_in_full_then_by_its_dirty_blocks_gives_the_disk_of_that_moment(
     api_lab: RunningLab, client: Client, rest: Rest, examples: Examples, tmp_path: Path
 ) -> None:
@@ -112,6 +95,7 @@ def test_running_vm_in_full_then_by_its_dirty_blocks_gives_the_disk_of_that_mome
     assert images[1].stat().st_size < images[0].stat().st_size
 
 
+@pytest.mark.judge("backup_vm.py")
 def test_two_disks_live_then_cold_compare_equal_with_the_stopped_disks(
     api_lab: RunningLab, client: Client, examples: Examples, tmp_path: Path
 ) -> None:
@@ -130,6 +114,7 @@ def test_two_disks_live_then_cold_compare_equal_with_the_stopped_disks(
         client.set_power(vm.id, up=True)
 
 
+@pytest.mark.judge("backup_vm.py", "checkpoints.py")
 def test_raw_disk_is_copied_in_full_and_leaves_no_checkpoint(
     api_lab: RunningLab, client: Client, examples: Examples, tmp_path: Path
 ) -> None:
@@ -143,6 +128,7 @@ def test_raw_disk_is_copied_in_full_and_leaves_no_checkpoint(
     assert examples.checkpoints(vm.id) == []
 
 
+@pytest.mark.judge("checkpoints.py")
 def test_checkpoints_are_listed_and_removed(api_lab: RunningLab, client: Client, examples: Examples) -> None:
     for name in ("files-01", "mail-01"):
         vm = api_lab.vm(name)
@@ -162,6 +148,7 @@ def test_checkpoints_are_listed_and_removed(api_lab: RunningLab, client: Client,
         assert examples.checkpoints(vm.id) == []
 
 
+@pytest.mark.judge("download_disk.py", "upload_disk.py", "checksum_disk.py")
 def test_disk_goes_down_and_up_again_unchanged(
     api_lab: RunningLab, client: Client, examples: Examples, tmp_path: Path
 ) -> None:
@@ -179,6 +166,7 @@ def test_disk_goes_down_and_up_again_unchanged(
     client.system.disks_service().disk_service(new_id).remove()
 
 
+@pytest.mark.judge("download_disk.py", "upload_disk.py")
 def test_raw_image_of_an_odd_size_through_the_proxy(
     api_lab: RunningLab, client: Client, examples: Examples, tmp_path: Path
 ) -> None:
@@ -195,6 +183,7 @@ def test_raw_image_of_an_odd_size_through_the_proxy(
     client.system.disks_service().disk_service(new_id).remove()
 
 
+@pytest.mark.judge("backup_vm.py")
 def test_incremental_from_an_unknown_checkpoint_is_refused(api_lab: RunningLab, examples: Examples) -> None:
     unknown = "7a1b5a2e-0000-4000-8000-000000000001"
     vm_id = api_lab.vm("web-01").id

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Examples of the SDK that change machines and disks, and one that waits for events."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from ovirtsdk4 import types
+
+from tests.judges.images import volume_file
+from tests.lab_api.support import Client, wait_for
+from tests.lab_support import RunningLab
+from tests.sdk_examples import Examples
+
+pytestmark = [pytest.mark.lab, pytest.mark.judges]
+judge = pytest.mark.judge
+GIB = 1 << 30
+
+
+@contextmanager
+def one_new_disk(client: Client) -> Iterator[list[types.Disk]]:
+    """The disk that comes to exist inside the block; taken away at its end."""
+    disks = client.system.disks_service()
+    before = {disk.id for disk in disks.list()}
+    found: list[types.Disk] = []
+    yield found
+    found += [disk for disk in disks.list() if disk.id not in before]
+    assert len(found) == 1
+
+
+def remove_disk(client: Client, disk_id: str) -> None:
+    service = client.system.disks_service().disk_service(disk_id)
+    service.remove()
+    wait_for(lambda: client.is_gone(service), "the disk is gone")
+
+
+@judge("add_floating_disk.py")
+def test_a_floating_disk_is_made(lab: RunningLab, client: Client, examples: Examples) -> None:
+    with one_new_disk(client) as made:
+        examples.run_as_if("add_floating_disk.py", {"mydisk": "judged", "mydata": "data-02"})
+    (disk,) = made
+    assert (disk.name, disk.description) == ("judged", "My disk")
+    assert (disk.format, disk.status) == (types.DiskFormat.COW, types.DiskStatus.OK)
+    assert disk.provisioned_size == 10 * GIB
+    path, form = volume_file(lab, client, disk.id)
+    assert (path.is_file(), form) == (True, "qcow2")
+    domain = client.system.storage_domains_service().storage_domain_service(disk.storage_domains[0].id).get()
+    assert domain.name == "data-02"
+    assert all(disk.id not in client.disk_ids(vm.id) for vm in lab.vms)
+    remove_disk(client, disk.id)
+
+
+@judge("add_vm_disk.py")
+def test_a_disk_is_made_on_a_machine(lab: RunningLab, client: Client, examples: Examples) -> None:
+    vm = lab.vm("files-01")
+    with one_new_disk(client) as made:
+        literals = {"name=myvm": "name=files-01", "mydisk": "judged", "mydata": "data-01"}
+        examples.run_as_if("add_vm_disk.py", literals)
+    (disk,) = made
+    attachment = client.vm(vm.id).disk_attachments_service().attachment_service(disk.id).get()
+    assert (attachment.interface, attachment.bootable, attachment.active) == (
+        types.DiskInterface.VIRTIO,
+        False,
+        True,
+    )
+    assert (disk.name, disk.provisioned_size) == ("judged", 10 * GIB)
+    service = client.vm(vm.id).disk_attachments_service().attachment_service(disk.id)
+    service.remove()
+    wait_for(lambda: client.is_gone(service), "the disk is detached")
+    remove_disk(client, disk.id)
+
+
+@judge("stop_vm.py", "start_vm.py")
+def test_a_machine_is_stopped_and_started(lab: RunningLab, client: Client, examples: Examples) -> None:
+    vm = lab.vm("mail-01")
+    assert client.vm(vm.id).get().status == types.VmStatus.UP
+    examples.run_as_if("stop_vm.py", {"name=myvm": "name=mail-01"})
+    stopped = client.vm(vm.id).get()
+    assert (stopped.status, stopped.host) == (types.VmStatus.DOWN, None)
+    examples.run_as_if("start_vm.py", {"name=myvm": "name=mail-01"})
+    started = client.vm(vm.id).get()
+    assert started.status == types.VmStatus.UP
+    assert started.host is not None
+    codes = [code for code, _ in client.events("vm.name=mail-01")]
+    # VM_STARTED 32 and VM_STOPPED 33 are newest first.
+    assert codes.index(32) < codes.index(33)
+
+
+@judge("poll_events.py")
+def test_an_event_is_seen_while_waiting_for_events(client: Client, examples: Examples) -> None:
+    """The script polls for ever by design; it is ended after it has seen the event."""
+    with examples.running_as_if("poll_events.py") as polling:
+        assert polling.stdout is not None
+        newest = int(client.system.events_service().list(max=1)[0].id)
+        assert 0 < int(polling.stdout.readline().partition(" - ")[0]) <= newest
+        event = client.system.events_service().add(
+            types.Event(
+                origin="Judge",
+                custom_id=4711,
+                severity=types.LogSeverity.NORMAL,
+                description="Something happened meanwhile",
+            )
+        )
+        printed = iter(polling.stdout.readline, "")
+        assert f"{event.id} - Something happened meanwhile\n" in printed
