@@ -5,7 +5,7 @@ PY := .venv/bin/python
 PARALLEL ?= -n 2 --dist loadfile
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help setup demo dev test test-main test-embedded check format lint types layers migrations judges clean
+.PHONY: help setup demo dev test test-main test-embedded soak check format lint types layers migrations judges clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,7 +25,10 @@ test-main: setup ## on PostgreSQL and Redis, started privately
 	$(PY) -m pytest -q $(PARALLEL) $(TESTS)
 
 test-embedded: setup ## the smaller set on the embedded default (SQLite, a folder as broker)
-	PORTAL_TEST_EMBEDDED=1 $(PY) -m pytest -q -m embedded
+	PORTAL_TEST_EMBEDDED=1 $(PY) -m pytest -q -m "embedded and not slow"
+
+soak: setup ## kill workers at random instants (KILLS=50 SEED=…) and run all long tests; JSON as the last line
+	KILLS=$(or $(KILLS),50) SEED=$(SEED) $(PY) -m tests.soak $(TESTS)
 
 judges: setup ## clients that nobody here wrote against the lab: the SDK's scripts, ovirt-img, Ansible (JUDGES="tests/…")
 	$(PY) -m tests.judges $(JUDGES)

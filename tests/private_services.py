@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -90,40 +91,45 @@ def _start_redis(data_dir: Path) -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = data_dir / "redis.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                "setpriv",
-                "--pdeathsig",
-                "TERM",
-                program,
-                "--port",
-                str(port),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--dir",
-                str(data_dir),
-            ],
-            stdout=output,
-            stderr=output,
-        )
-    _stop_at_exit(process)
+    quiet = ["--save", "", "--appendonly", "no", "--dir", str(data_dir)]
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", *quiet]
+    _redis.append(_Redis(["setpriv", "--pdeathsig", "TERM", *command], port, data_dir / "redis.log"))
+    _redis[0].start()
+    return f"redis://127.0.0.1:{port}/0"
 
-    def answers() -> bool:
+
+@dataclass
+class _Redis:
+    argv: list[str]
+    port: int
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(self.argv, stdout=output, stderr=output)
+        _stop_at_exit(self.process)
+        _wait(self._answers, self.process, self.log)
+
+    def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", port), 1) as connection:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
                 connection.sendall(b"PING\r\n")
                 return connection.recv(16).startswith(b"+PONG")
         except OSError:
             return False
 
-    _wait(answers, process, log)
-    return f"redis://127.0.0.1:{port}/0"
+
+_redis: list[_Redis] = []
+
+
+def restart_redis() -> None:
+    """kill -9, then a new and empty one on the same port."""
+    for redis in _redis:
+        assert redis.process is not None
+        redis.process.kill()
+        redis.process.wait()
+        redis.start()
 
 
 def _stop_at_exit(process: "subprocess.Popen[bytes]") -> None:

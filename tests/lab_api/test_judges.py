@@ -16,7 +16,7 @@ from tests.lab_api.support import Client, Rest, wait_for
 from tests.lab_support import RunningLab
 from tests.sdk_examples import Examples
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab]
 MIB = 1 << 20
 
 
