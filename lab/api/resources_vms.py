@@ -123,7 +123,7 @@ async def add_vm(call: Call) -> Reply:
     request = vm_request(body)
     configuration = body.find("initialization/configuration")
     if configuration is None:
-        vm = call.manager.vms.add_blank(request)
+        vm = await call.manager.vms.add_blank(request)
     else:
         kind, data = text_of(configuration, "type"), text_of(configuration, "data")
         if kind != "ovf" or not data:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Faults of the Manager's answers, as a middleware of its HTTP server."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
@@ -52,10 +51,12 @@ class AnswerFaults:
 
     async def _answer(self, fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
         if fault["how"] in ("error", "cut"):
-            await _wait(fault)
+            if fault["seconds"] is not None:
+                await fault.removed()
             return _cut(request) if fault["how"] == "cut" else self._error(fault, request)
         response = await handler(request)
-        await _wait(fault, for_ever=fault["how"] == "slow")
+        if fault["how"] == "slow" or fault["seconds"] is not None:
+            await fault.removed()
         if fault["how"] == "lost":
             return _cut(request)
         if fault["how"] == "truncated":
@@ -101,16 +102,6 @@ def _pattern(path: str) -> re.Pattern[str]:
         for part in path.strip("/").split("/")
     ]
     return re.compile("".join(parts) + "/?")
-
-
-async def _wait(fault: Fault, *, for_ever: bool = False) -> None:
-    """Until the fault's time is over or it is removed."""
-    if fault["seconds"] is None and not for_ever:
-        return
-    try:
-        await asyncio.wait_for(fault.gone.wait(), fault["seconds"])
-    except TimeoutError:
-        return
 
 
 def _cut(request: web.Request) -> web.Response:

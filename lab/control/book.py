@@ -33,6 +33,13 @@ class Fault:
     def spent(self) -> bool:
         return self.times is not None and self.struck >= self.times
 
+    async def removed(self) -> None:
+        """Wait until the fault is removed, at most its `seconds`."""
+        try:
+            await asyncio.wait_for(self.gone.wait(), self["seconds"])
+        except TimeoutError:
+            return
+
     def told(self) -> dict[str, Any]:
         given = {name: value for name, value in self.values.items() if value is not None}
         return {
@@ -105,3 +112,19 @@ class FaultBook:
                 fault.struck += 1
                 return fault
         return None
+
+    async def at(self, of: str, phase: str, fail: Exception, *names: str | None) -> None:
+        """The engine enters a phase of something with these ids and names: stay here while a fault holds it.
+
+        Raises `fail` if a fault wants that."""
+
+        def fits(fault: Fault) -> bool:
+            here = (fault["of"], fault["phase"]) == (of, phase)
+            return here and (fault["which"] is None or fault["which"] in names)
+
+        fault = self.strike("phase", fits)
+        if fault is None:
+            return
+        if fault["how"] == "fail":
+            raise fail
+        await fault.removed()

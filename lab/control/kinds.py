@@ -35,7 +35,44 @@ def _check_answer(values: Mapping[str, Any]) -> None:
         raise ControlError(f"The status of an error lies between 400 and 599, not {values['status']}.")
 
 
+# What has phases, and which of them can be held or fail. `READY` and `transferring` are asked at each of the engine's
+# polls, the others once, when they begin.
+PHASES: dict[str, tuple[str, ...]] = {
+    "backup": (
+        "CREATING_SCRATCH_DISKS",
+        "ADDING_BITMAPS",
+        "WAITING_FOR_BITMAPS",
+        "STARTING",
+        "READY",
+        "FINALIZING",
+    ),
+    "transfer": ("initializing", "transferring", "resuming", "finalizing_success"),
+    "disk": ("creation", "removal"),
+    "vm": ("creation", "start"),
+    "checkpoint": ("removal",),
+}
+
+
+def _check_phase(values: Mapping[str, Any]) -> None:
+    known = PHASES[values["of"]]
+    if values["phase"] not in known:
+        raise ControlError(f"A {values['of']} has no phase {values['phase']!r}; it has {', '.join(known)}.")
+
+
 KINDS: dict[str, Kind] = {
+    "phase": Kind(
+        "The engine's work on something stands still in a phase, or fails there as the real engine's does.",
+        {
+            "of": Field(str, "what has the phase", required=True, choices=tuple(PHASES)),
+            "phase": Field(
+                str, "; ".join(f"{of}: {', '.join(p)}" for of, p in PHASES.items()), required=True
+            ),
+            "how": Field(str, "hold: until the fault is removed, or `seconds`", "hold", ("hold", "fail")),
+            "which": Field(str, "only this one: its id, its disk's id or alias, its VM's id or name"),
+            "seconds": Field(float, "the longest time of a hold"),
+        },
+        _check_phase,
+    ),
     "answer": Kind(
         "The Manager's API answers wrongly, late or not at all.",
         {

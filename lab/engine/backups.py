@@ -25,6 +25,8 @@ IN_PROGRESS = "The VM backup operation is currently in progress. Please try agai
 SUCCEEDED_MINUTES = 15
 FAILED_MINUTES = 30
 MAX_DESCRIPTION = 1024
+# The event that comes before 10792: CreateScratchDiskCommand and StopVmBackupCommand, getAuditLogTypeValue().
+FAILED_IN = {"CREATING_SCRATCH_DISKS": 10806, "FINALIZING": 10795}
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,16 @@ class BackupCommands:
         poller = self._core.clock.poller()
         job = self._core.jobs.begin(f"Backing up VM {vm.name}")
         try:
-            await (self._begin_live(vm, backup, poller) if backup.live else self._begin_cold(backup, poller))
+            await (
+                self._begin_live(vm, backup, poller) if backup.live else self._begin_cold(vm, backup, poller)
+            )
             self._ready(backup)
             while not backup.stop_requested:
                 await poller.wait()
                 self._check_power(backup)
+                if not backup.stop_requested:
+                    await self._at(vm, backup)
+            await self._at(vm, backup)
             await self._end(backup, keep_checkpoint=True)
             self._close(vm, backup, "SUCCEEDED")
             self._event(backup, 10793, "Backup {b} for VM {v} completed successfully (User: {u}).")
@@ -153,9 +160,11 @@ class BackupCommands:
         self._stage(backup, "CREATING_SCRATCH_DISKS")
         for member in backup.disks:
             self._add_scratch(vm, backup, self._core.state.disks[member.disk_id])
+        await self._at(vm, backup)
         await self._next(backup, poller)
         self._scratch_done(backup)
         self._stage(backup, "STARTING")
+        await self._at(vm, backup)
         await self._next(backup, poller)
         disks = [self._live_disk(backup, member) for member in backup.disks]
         scratch = self._scratch_dir(backup)
@@ -179,13 +188,15 @@ class BackupCommands:
             add_bitmap=disk.format == "cow",
         )
 
-    async def _begin_cold(self, backup: Backup, poller: Poller) -> None:
+    async def _begin_cold(self, vm: Vm, backup: Backup, poller: Poller) -> None:
         self._stage(backup, "ADDING_BITMAPS")
+        await self._at(vm, backup)
         await self._next(backup, poller)
         for disk in self._bitmap_disks(backup):
             assert backup.planned_checkpoint_id is not None
             await self._core.hypervisor.add_cold_bitmap(volume_of(disk), backup.planned_checkpoint_id)
         self._stage(backup, "WAITING_FOR_BITMAPS")
+        await self._at(vm, backup)
         await self._next(backup, poller)
 
     async def _next(self, backup: Backup, poller: Poller) -> None:
@@ -194,6 +205,12 @@ class BackupCommands:
         self._check_power(backup)
         if backup.stop_requested:
             raise BackupFailed(10792)
+
+    async def _at(self, vm: Vm, backup: Backup) -> None:
+        """Where a fault may hold the backup in its stage, or end it there."""
+        fail = BackupFailed(FAILED_IN.get(backup.stage, 10792))
+        disk_ids = (member.disk_id for member in backup.disks)
+        await self._core.faults.at("backup", backup.stage, fail, backup.id, vm.id, vm.name, *disk_ids)
 
     def _check_power(self, backup: Backup) -> None:
         if backup.id in self._without_power:
@@ -247,6 +264,12 @@ class BackupCommands:
                 await self._core.hypervisor.remove_bitmap(volume_of(disk), backup.planned_checkpoint_id)
 
     async def _fail(self, vm: Vm, backup: Backup, code: int) -> None:
+        if code == 10806:
+            alias = self._core.state.disks[backup.disks[0].disk_id].alias
+            text = f"Failed to create scratch disk for VM {{v}} disk {alias} to use in backup {{b}} (User: {{u}})."
+            self._event(backup, code, text, "error")
+        elif code == 10795:
+            self._event(backup, code, "Backup {b} for VM {v} failed to finalize (User: {u}).", "error")
         try:
             await self._end(backup, keep_checkpoint=False)
         except (HypervisorError, CommandFailed, OSError):
@@ -259,7 +282,7 @@ class BackupCommands:
         if code == 10791:
             text = "Incremental backup {b} for VM {v} failed. Full backup is now needed (User: {u})."
         else:
-            text = "Backup {b} for VM {v} failed (User: {u})."
+            code, text = 10792, "Backup {b} for VM {v} failed (User: {u})."
         self._event(backup, code, text, "error")
 
     def _close(self, vm: Vm, backup: Backup, stage: str) -> None:

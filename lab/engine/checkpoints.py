@@ -44,6 +44,8 @@ class CheckpointCommands:
         try:
             with self._core.jobs.running(f"Removing checkpoint {checkpoint.id} of VM {name}"):
                 await self._core.clock.pause(1)
+                fail = HypervisorError("removal was made to fail")
+                await self._core.faults.at("checkpoint", "removal", fail, checkpoint.id, vm.id, name)
                 await self._remove_bitmaps(checkpoint)
         except (HypervisorError, CommandFailed):
             text = f"Failed to delete checkpoint {checkpoint.id} for VM {name} (User: {user})."

@@ -123,6 +123,7 @@ class DiskCommands:
                 disk.path.parent.mkdir(parents=True, exist_ok=True)
                 await self._core.hypervisor.create_volume(volume_of(disk))
                 await self._core.clock.pause(CREATION_SECONDS)
+                await self._at("creation", disk, vm)
         except (HypervisorError, CommandFailed, OSError):
             self._forget(disk)
             add(2022, "Operation Add-Disk failed to complete.", "error", vm_id=vm.id if vm else None)
@@ -132,6 +133,10 @@ class DiskCommands:
             add(2021, f"The disk '{disk.alias}' was successfully added.")
         else:
             add(97, f"The disk {disk.alias} was successfully added to VM {vm.name}.", vm_id=vm.id)
+
+    async def _at(self, phase: str, disk: Disk, vm: Vm | None = None) -> None:
+        names = (disk.id, disk.alias, vm.id if vm else None, vm.name if vm else None)
+        await self._core.faults.at("disk", phase, HypervisorError(f"{phase} was made to fail"), *names)
 
     async def update(self, disk: Disk, request: DiskRequest) -> None:
         """Change what may be changed of an existing disk. Raises EngineFault."""
@@ -185,10 +190,18 @@ class DiskCommands:
         self._core.spawn(self._remove(disk), f"remove disk {disk.id}")
 
     async def _remove(self, disk: Disk) -> None:
-        with self._core.jobs.running(f"Removing Disk {disk.alias} From System"):
-            await self._core.clock.pause(CREATION_SECONDS)
-            await self.destroy(disk)
         domain = self._core.state.storage_domains[disk.storage_domain_id].name
+        try:
+            with self._core.jobs.running(f"Removing Disk {disk.alias} From System"):
+                await self._core.clock.pause(CREATION_SECONDS)
+                await self._at("removal", disk)
+                await self.destroy(disk)
+        except HypervisorError:
+            disk.status = "illegal"
+            user = self._core.events.user_name
+            text = f"Failed to remove disk {disk.alias} from storage domain {domain} (User {user})."
+            self._core.events.add(2015, text, "error", storage_domain_id=disk.storage_domain_id)
+            return
         self._core.events.add(
             2014,
             f"Disk {disk.alias} was successfully removed from domain {domain} "

@@ -45,6 +45,7 @@ class ImportCommands:
             self._attach(vm, described)
             vm.status = "image_locked"
             await self._core.clock.pause(IMPORT_SECONDS)
+            await self._vms.at("creation", vm)
             vm.status = "down"
         return vm
 

@@ -22,6 +22,7 @@ RENEW_BELOW_SECONDS = 240
 QCOW2_OVERHEAD = 1.1
 QCOW2_HEADER = 1 << 20
 TICKET_REASON = "failed to create a signed image ticket."
+RENEWAL_REASON = "failed to renew the image ticket."
 
 
 async def _removed(daemon: ImageioDaemon, ticket_id: str) -> bool:
@@ -38,6 +39,10 @@ async def _removed(daemon: ImageioDaemon, ticket_id: str) -> bool:
 
 class NoTicket(Exception):
     """The daemon has no such ticket."""
+
+
+class PhaseFailed(Exception):
+    """A fault ends the phase that the transfer is in."""
 
 
 class TransferSession:
@@ -63,17 +68,45 @@ class TransferSession:
         poller = self._core.clock.poller()
         try:
             await poller.wait()
-            if transfer.phase == "initializing":
+            if transfer.phase == "initializing" and await self._goes_on(transfer):
                 await self._begin(transfer)
             while not transfer.over:
                 await poller.wait()
-                await self._poll(transfer)
+                if await self._goes_on(transfer):
+                    await self._poll(transfer)
         except Exception:
             log.exception("transfer %s failed", transfer.id)
             await self._give_up(transfer)
         self._expires.pop(transfer.id, None)
         self._quiet_polls.pop(transfer.id, None)
         self._core.jobs.end(job, succeeded=transfer.phase == "finished_success")
+
+    async def _goes_on(self, transfer: Transfer) -> bool:
+        """Where a fault may hold the transfer in its phase, or end that as TransferDiskImageCommand does: a session
+        that cannot begin or be renewed is stopped by the system, an upload that does not verify is illegal."""
+        phase = transfer.phase
+        names = (transfer.id, transfer.disk_id, transfer.disk_alias, transfer.backup_id)
+        try:
+            await self._core.faults.at("transfer", phase, PhaseFailed(), *names)
+            return True
+        except PhaseFailed:
+            if phase == "finalizing_success":
+                await self._not_verified(transfer)
+                return False
+        code, reason = 1064, RENEWAL_REASON
+        if phase == "initializing":
+            code, reason = 1068, TICKET_REASON
+        self.event(transfer, code, f"Transfer was stopped by system. Reason: {reason}", "error")
+        self._stopped_by_system(transfer)
+        return False
+
+    async def _not_verified(self, transfer: Transfer) -> None:
+        if not await self._close_session(transfer):
+            return
+        transfer.phase = "finalizing_failure"
+        disk = self._core.state.disks.get(transfer.disk_id)
+        if transfer.upload and disk is not None:
+            disk.status = "illegal"
 
     async def _begin(self, transfer: Transfer) -> None:
         disk = self._core.disk(transfer.disk_id)
@@ -180,8 +213,7 @@ class TransferSession:
             self._stopped_by_system(transfer)
             return
         except ImageioError:
-            text = "Transfer was stopped by system. Reason: failed to renew the image ticket."
-            self.event(transfer, 1064, text, "error")
+            self.event(transfer, 1064, f"Transfer was stopped by system. Reason: {RENEWAL_REASON}", "error")
             self._stopped_by_system(transfer)
             return
         if transfer.phase != "transferring":

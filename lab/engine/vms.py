@@ -69,6 +69,17 @@ class VmCommands:
         self.on_power_loss: list[Callable[[Vm], Awaitable[None]]] = []
         """Called with a VM that is about to lose its process, or has lost it."""
 
+    async def at(self, phase: str, vm: Vm) -> None:
+        """Where a fault may hold what is done with a VM, or end it: a creation with an internal error, which takes the
+        VM away again (inferred). Raises EngineFault."""
+        try:
+            fail = EngineFault(500, "[Internal Engine Error]")
+            await self._core.faults.at("vm", phase, fail, vm.id, vm.name)
+        except EngineFault:
+            if phase == "creation":
+                self._forget(vm)
+            raise
+
     def cluster_of(self, request: VmRequest) -> str:
         """The id of the named cluster. Raises EngineFault."""
         clusters = self._core.state.clusters
@@ -86,7 +97,7 @@ class VmCommands:
     def name_taken(self, name: str) -> bool:
         return any(vm.name == name for vm in self._core.state.vms.values())
 
-    def add_blank(self, request: VmRequest) -> Vm:
+    async def add_blank(self, request: VmRequest) -> Vm:
         """A VM from the Blank template. Raises EngineFault."""
         cluster_id = self.cluster_of(request)
         if not request.name:
@@ -105,6 +116,7 @@ class VmCommands:
         )
         request.apply(vm)
         self._core.state.vms[vm.id] = vm
+        await self.at("creation", vm)
         self._core.events.add(34, f"VM {vm.name} was created by {self._core.events.user_name}.", vm_id=vm.id)
         return vm
 
@@ -165,8 +177,9 @@ class VmCommands:
         """Start the processes of the VM; False, with an event and the VM down, if they refuse."""
         volumes = [volume_of(disk) for disk in self.active_disks(vm)]
         try:
+            await self.at("start", vm)
             await self._core.hypervisor.start_vm(vm.id, volumes, vm.guest)
-        except (HypervisorError, CommandFailed) as error:
+        except (HypervisorError, CommandFailed, EngineFault) as error:
             vm.status = "down"
             text = f"VM {vm.name} is down with error. Exit message: {error}."
             self._core.events.add(119, text, "error", vm_id=vm.id)
@@ -249,6 +262,10 @@ class VmCommands:
             await self._core.clock.pause(1)
             for disk in doomed:
                 await self._disks.destroy(disk)
+        self._forget(vm)
+        self._core.events.add(113, f"VM {vm.name} was successfully removed.", vm_id=vm.id)
+
+    def _forget(self, vm: Vm) -> None:
         state = self._core.state
         state.attachments = [a for a in state.attachments if a.vm_id != vm.id]
         for nic in state.nics_of_vm(vm.id):
@@ -256,4 +273,3 @@ class VmCommands:
         for checkpoint in state.checkpoints_of_vm(vm.id):
             del state.checkpoints[checkpoint.id]
         del state.vms[vm.id]
-        self._core.events.add(113, f"VM {vm.name} was successfully removed.", vm_id=vm.id)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab_api.support import Client, Rest, connect
-from tests.lab_support import RunningLab, start_lab
+from tests.lab_support import LabControl, RunningLab, start_lab
 from tests.sdk_examples import Examples
 
 
@@ -42,3 +42,22 @@ def _lab_lives(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "api_lab" in request.fixturenames:
         assert request.getfixturevalue("api_lab").process.poll() is None
+
+
+@pytest.fixture(scope="session")
+def fault_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
+    """A lab for the tests of its faults."""
+    lab = start_lab(tmp_path_factory.mktemp("fault-lab"))
+    yield lab
+    assert lab.stop() == 0
+    log = (lab.dir / "lab.log").read_text()
+    assert " ERROR lab" not in log, log[log.index(" ERROR lab") :][:3000]
+
+
+@pytest.fixture
+def control(fault_lab: RunningLab) -> Iterator[LabControl]:
+    """What breaks things in that lab; each test takes its faults away again."""
+    yield fault_lab.control
+    left = fault_lab.control.faults()
+    fault_lab.control.clear()
+    assert left == [], "a test left a fault behind"

@@ -10,27 +10,12 @@ import pytest
 from ovirtsdk4 import types
 
 from tests.lab_api.support import Client, Rest, connect, wait_for
-from tests.lab_support import ControlRefused, LabControl, RunningLab, start_lab
+from tests.lab_support import ControlRefused, LabControl, RunningLab
 
 pytestmark = pytest.mark.lab
 MIB = 1 << 20
 # How the SDK tells of a connection that broke.
 UNREAD = "Failed to read response"
-
-
-@pytest.fixture(scope="module")
-def fault_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
-    lab = start_lab(tmp_path_factory.mktemp("lab"))
-    yield lab
-    assert lab.stop() == 0
-    log = (lab.dir / "lab.log").read_text()
-    assert " ERROR lab" not in log, log[log.index(" ERROR lab") :][:3000]
-
-
-@pytest.fixture
-def control(fault_lab: RunningLab) -> Iterator[LabControl]:
-    yield fault_lab.control
-    assert fault_lab.control.faults() == [], "a test left a fault behind"
 
 
 @pytest.fixture(scope="module")
