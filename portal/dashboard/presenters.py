@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.paginator import Page
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 from django.http import QueryDict
 from django.utils import timezone
 
 from backups.bases import NextBackup
 from portal import wording
-from portal.dashboard.protection import Protection
+from portal.dashboard.protection import Protection, Summary
 from portal.environments.models import Disk, VirtualMachine
 
 Pair = tuple[VirtualMachine, Protection]
@@ -48,18 +50,18 @@ def all_well_sentence(counts: dict[str, int], total: int) -> str:
 
 # --- the list of machines -----------------------------------------------------------------------------
 
-SORTS: dict[str, Callable[[Pair], Any]] = {
-    "name": lambda pair: pair[0].name.casefold(),
-    "protection": lambda pair: (WORST_FIRST.index(pair[1].status), pair[0].name.casefold()),
-    "last": lambda pair: pair[1].last_point_at or dt.datetime.min.replace(tzinfo=dt.UTC),
+SORTS: dict[str, Callable[[Summary], Any]] = {
+    "name": lambda item: item.name.casefold(),
+    "protection": lambda item: (WORST_FIRST.index(item.status), item.name.casefold()),
+    "last": lambda item: item.last_point_at or dt.datetime.min.replace(tzinfo=dt.UTC),
 }
 DEFAULT_SORT = "name"
 
 
-def sorted_machines(pairs: list[Pair], sort: str) -> list[Pair]:
+def sorted_machines(summaries: list[Summary], sort: str) -> list[Summary]:
     """By `name`, `protection` or `last`; with a minus the other way round."""
     key = SORTS.get(sort.removeprefix("-"), SORTS[DEFAULT_SORT])
-    return sorted(pairs, key=key, reverse=sort.startswith("-"))
+    return sorted(summaries, key=key, reverse=sort.startswith("-"))
 
 
 def machine_columns(params: QueryDict, sort: str) -> list[dict[str, Any]]:
@@ -97,6 +99,19 @@ def with_params(params: QueryDict, **changes: str) -> str:
     return f"?{kept.urlencode()}"
 
 
+# How many disks a machine has, to be annotated as `disk_count`.
+DISK_COUNT = Coalesce(
+    Subquery(
+        Disk.objects.filter(vm=OuterRef("pk"))
+        .order_by()
+        .values("vm")
+        .annotate(number=Count("pk"))
+        .values("number")
+    ),
+    0,
+)
+
+
 def machine_rows(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     """As components/_table.html wants them. Machines are annotated with `disk_count`."""
     return [
@@ -116,7 +131,7 @@ def machine_rows(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     ]
 
 
-def pages(page: Page[Pair], params: QueryDict) -> dict[str, str]:
+def pages(page: Page[Summary], params: QueryDict) -> dict[str, str]:
     """What components/_pager.html wants."""
     total = page.paginator.count
     shown = f"{total:,} machine{'' if total == 1 else 's'}"

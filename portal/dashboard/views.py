@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections import Counter
 from typing import Any
 
 from django.core.paginator import Paginator
@@ -20,7 +21,7 @@ from portal.accounts.models import User
 from portal.accounts.roles import Capability
 from portal.dashboard import needs, presenters
 from portal.dashboard.csv_answers import csv_answer
-from portal.dashboard.protection import protection, with_protection
+from portal.dashboard.protection import Summary, machines_of, protection, summaries, with_protection
 from portal.environments.models import Environment, VirtualMachine
 from portal.jobs import presenters as job_words
 from portal.jobs.models import Job
@@ -29,6 +30,7 @@ from portal.jobs.states import JobState
 PAGE_SIZE = 50
 NEEDS_YOU = 12
 WARNED_JOBS = 3
+CSV_PART = 500
 NEEDY = ("failing", "unprotected", "stale")
 STATUSES = ("protected", "stale", "failing", "unprotected", "unknown")
 TIMELINE_POINTS = 3000
@@ -39,11 +41,13 @@ def _person(request: HttpRequest) -> User:
     return request.user
 
 
-def _machines(person: User) -> Any:
-    vms = VirtualMachine.objects.visible_to(person)
-    return with_protection(
-        vms.filter(Q(gone_at=None) | Q(points__deleted_at=None, points__isnull=False))
-    ).distinct()
+def _pairs(summaries: list[Summary]) -> list[presenters.Pair]:
+    """The machines themselves with their protection in words, in the same order; for a page of them."""
+    rows = with_protection(VirtualMachine.objects.filter(pk__in=[item.pk for item in summaries]))
+    found = {
+        vm.pk: vm for vm in rows.select_related("environment").annotate(disk_count=presenters.DISK_COUNT)
+    }
+    return [(found[item.pk], protection(found[item.pk])) for item in summaries if item.pk in found]
 
 
 @require_safe
@@ -57,17 +61,18 @@ def overview(request: HttpRequest) -> HttpResponse:
     }
     if _wants_live_jobs(request):
         return render(request, "jobs/_live.html", live)
-    rows = [(vm, protection(vm)) for vm in _machines(person).select_related("environment")]
-    counts = {name: sum(state.status == name for _, state in rows) for name in STATUSES}
+    rows = summaries(machines_of(person))
+    tally = Counter(item.status for item in rows)
+    counts = {name: tally[name] for name in STATUSES}
     troubled = list(Environment.objects.exclude(problem="")) if person.is_platform_admin else []
-    needy = [pair for pair in presenters.sorted_machines(rows, "protection") if pair[1].status in NEEDY]
+    needy = presenters.sorted_machines([item for item in rows if item.status in NEEDY], "protection")
     warned = jobs.with_open_warnings()
     others: list[needs.Need] = [
         *needs.of_waiting_jobs(list(jobs.filter(state=JobState.WAITING)[:NEEDS_YOU])),
         *needs.of_managers(troubled),
         *needs.of_warnings(list(warned[:WARNED_JOBS])),
     ]
-    of_machines = _needs_of_machines(person, needy[: max(1, NEEDS_YOU - len(others))])
+    of_machines = _needs_of_machines(person, _pairs(needy[: max(1, NEEDS_YOU - len(others))]))
     # What is lost or broken before what is only to be looked at; otherwise in the order of their lists.
     worst_first = sorted([*others, *of_machines], key=lambda need: need.tone != "bad")
     context = {
@@ -115,23 +120,23 @@ def _last_day(person: User, jobs: Any) -> dict[str, Any]:
 def vm_list(request: HttpRequest) -> HttpResponse:
     """All in the URL: `q` (name or description), `status` (protection), `sort`, `page`, `format=csv`."""
     person = _person(request)
-    vms = _machines(person).select_related("environment").annotate(disk_count=Count("disks", distinct=True))
+    vms = machines_of(person)
     query = request.GET.get("q", "").strip()
     if query:
         vms = vms.filter(Q(name__icontains=query) | Q(description__icontains=query))
-    rows = [(vm, protection(vm)) for vm in vms]
+    rows = summaries(vms)
     status = request.GET.get("status", "")
     if status in STATUSES:
-        rows = [(vm, state) for vm, state in rows if state.status == status]
+        rows = [item for item in rows if item.status == status]
     sort = request.GET.get("sort", presenters.DEFAULT_SORT)
     rows = presenters.sorted_machines(rows, sort)
     columns = presenters.machine_columns(request.GET, sort)
     if request.GET.get("format") == "csv":
-        return csv_answer("machines.csv", columns, presenters.machine_rows(rows))
+        return csv_answer("machines.csv", columns, _csv_rows(rows))
     page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page"))
     context = {
         "columns": columns,
-        "rows": presenters.machine_rows(list(page)),
+        "rows": presenters.machine_rows(_pairs(list(page))),
         **presenters.pages(page, request.GET),
         "query": query,
         "status": status,
@@ -141,6 +146,12 @@ def vm_list(request: HttpRequest) -> HttpResponse:
         "has_environment": Environment.objects.exists(),
     }
     return render(request, "dashboard/vm_list.html", context)
+
+
+def _csv_rows(summaries: list[Summary]) -> list[dict[str, Any]]:
+    """All pages of the table; some hundred machines at a time, as a query takes only so many parameters."""
+    parts = [summaries[start : start + CSV_PART] for start in range(0, len(summaries), CSV_PART)]
+    return [row for part in parts for row in presenters.machine_rows(_pairs(part))]
 
 
 @require_safe

@@ -123,7 +123,8 @@ class Job(models.Model):
     class Meta:
         ordering = ["-id"]
         indexes = [
-            models.Index(fields=["-id"], name="jobs_with_open_warnings", condition=Q(warnings_open=True))
+            models.Index(fields=["vm", "kind", "-id"], name="jobs_of_vm"),
+            models.Index(fields=["-id"], name="jobs_with_open_warnings", condition=Q(warnings_open=True)),
         ]
 
     def __str__(self) -> str:
