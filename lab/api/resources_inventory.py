@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The root and the collections around the VMs: data centers, clusters, hosts, storage, networks, tags, users."""
+"""The root and the collections around the VMs: data centers, clusters, hosts, storage, networks, users."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from typing import Any
 
-from lab.api.answers import collection, created, listing, nested, removed
-from lab.api.routing import Call, Handler, Reply, Router
+from lab.api.answers import collection, listing, nested
+from lab.api.routing import Call, Handler, Router
 from lab.api.shapes_disks import disk_element
 from lab.api.shapes_inventory import (
     cluster_element,
@@ -16,17 +16,16 @@ from lab.api.shapes_inventory import (
     permission_element,
     role_element,
     storage_domain_element,
-    tag_element,
     template_element,
     user_element,
     vnic_profile_element,
 )
 from lab.api.shapes_vms import vm_element
-from lab.api.xmlio import add, entity, group, reference, text_of
+from lab.api.xmlio import add, entity, group, reference
 from lab.engine.core import Core
-from lab.engine.faults import EntityMissing, incomplete, refused
-from lab.engine.inventory import new_id
-from lab.engine.state import BLANK_TEMPLATE_ID, ROOT_TAG_ID, SUPER_USER_ROLE_ID, StorageDomain, Tag
+from lab.engine.faults import EntityMissing
+from lab.engine.state import BLANK_TEMPLATE_ID, ROOT_TAG_ID, SUPER_USER_ROLE_ID, StorageDomain
+from lab.engine.tags import names_found_by
 
 TOP = (
     "clusters",
@@ -81,10 +80,6 @@ def register(router: Router) -> None:
     add_route("GET", "networks/{network}/vnicprofiles", list_network_profiles)
     add_route("GET", "diskprofiles", list_disk_profiles)
     add_route("GET", "diskprofiles/{domain}", get_disk_profile)
-    add_route("GET", "tags", list_tags)
-    add_route("POST", "tags", add_tag)
-    add_route("GET", "tags/{tag}", get_tag)
-    add_route("DELETE", "tags/{tag}", remove_tag)
     add_route("GET", "templates", list_templates)
     add_route("GET", "templates/{template}", get_template)
     for name, tag in (("diskattachments", "disk_attachments"), ("nics", "nics"), ("cdroms", "cdroms")):
@@ -198,6 +193,7 @@ async def list_hosts(call: Call) -> ET.Element:
         address=lambda h: h.address,
         status=lambda h: h.status,
         hw_id=lambda h: h.hardware_id,
+        tag=lambda h: names_found_by(state, h.tag_ids),
         cluster=lambda h: state.clusters[h.cluster_id].name,
         datacenter=lambda h: state.data_centers[state.clusters[h.cluster_id].data_center_id].name,
     )
@@ -275,41 +271,15 @@ async def get_disk_profile(call: Call) -> ET.Element:
     return _disk_profile(_domain(call))
 
 
-async def list_tags(call: Call) -> ET.Element:
-    tags = list(call.manager.core.state.tags.values())
-    return listing(call, "tags", tags, tag_element, _named())
-
-
-async def get_tag(call: Call) -> ET.Element:
-    return tag_element(_member(call, "tags", "tag"))
-
-
-async def add_tag(call: Call) -> Reply:
-    body = call.body("tag")
-    name = text_of(body, "name")
-    if not name:
-        raise incomplete("Tag", "name")
-    tags = call.manager.core.state.tags
-    if any(tag.name == name for tag in tags.values()):
-        raise refused("add Tag", "Tag name already exists.")
-    tag = Tag(new_id(), name, text_of(body, "description") or "")
-    tags[tag.id] = tag
-    return created(call, tag_element(tag))
-
-
-async def remove_tag(call: Call) -> Reply:
-    tag = _member(call, "tags", "tag")
-    if tag.id == ROOT_TAG_ID:
-        raise refused("remove Tag", "Cannot remove the root tag.")
-    del call.manager.core.state.tags[tag.id]
-    for vm in call.manager.core.state.vms.values():
-        vm.tag_ids.discard(tag.id)
-    return removed(call)
-
-
 async def list_templates(call: Call) -> ET.Element:
     core = call.manager.core
-    fields = {"id": lambda t: BLANK_TEMPLATE_ID, "name": lambda t: "Blank", "status": lambda t: "ok"}
+    fields = {
+        "id": lambda t: BLANK_TEMPLATE_ID,
+        "name": lambda t: "Blank",
+        "status": lambda t: "ok",
+        "datacenter": lambda t: [center.name for center in core.state.data_centers.values()],
+        "vm.name": lambda t: [vm.name for vm in core.state.vms.values()],
+    }
     return listing(call, "templates", ["Blank"], lambda t: template_element(core), fields)
 
 

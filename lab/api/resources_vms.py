@@ -8,11 +8,12 @@ from lab.api.requests import attachment_request, disk_request, nic_request, vm_r
 from lab.api.routing import Call, Handler, Reply, Router
 from lab.api.search import Fields
 from lab.api.shapes_disks import attachment_element, disk_element
-from lab.api.shapes_inventory import permission_element, tag_element
+from lab.api.shapes_inventory import permission_element
 from lab.api.shapes_vms import nic_element, snapshot_element, vm_element
-from lab.api.xmlio import flag_of, id_of, text_of
-from lab.engine.faults import EntityMissing, incomplete, not_found_by
-from lab.engine.state import SUPER_USER_ROLE_ID, State, Tag, Vm
+from lab.api.xmlio import flag_of, text_of
+from lab.engine.faults import EntityMissing, incomplete
+from lab.engine.state import SUPER_USER_ROLE_ID, State, Vm
+from lab.engine.tags import names_found_by
 
 # Collections that exist below every VM and are empty in the lab.
 EMPTY = {
@@ -51,10 +52,6 @@ def register(router: Router) -> None:
     add("DELETE", "vms/{vm}/nics/{nic}", remove_nic)
     add("GET", "vms/{vm}/nics/{nic}/statistics", _empty("statistics"))
     add("GET", "vms/{vm}/nics/{nic}/reporteddevices", _empty("reported_devices"))
-    add("GET", "vms/{vm}/tags", list_tags)
-    add("POST", "vms/{vm}/tags", add_tag)
-    add("GET", "vms/{vm}/tags/{tag}", get_tag)
-    add("DELETE", "vms/{vm}/tags/{tag}", remove_tag)
     add("GET", "vms/{vm}/permissions", list_permissions)
     add("GET", "vms/{vm}/snapshots", list_snapshots)
     add("GET", "vms/{vm}/snapshots/{snapshot}", get_snapshot)
@@ -88,7 +85,7 @@ def vm_fields(state: State) -> Fields[Vm]:
         "cluster": lambda vm: state.clusters[vm.cluster_id].name,
         "datacenter": lambda vm: [center.name for center in state.data_centers.values()],
         "host": lambda vm: state.hosts[vm.host_id].name if vm.host_id else None,
-        "tag": lambda vm: [state.tags[tag_id].name for tag_id in vm.tag_ids],
+        "tag": lambda vm: names_found_by(state, vm.tag_ids),
         "type": lambda vm: vm.vm_type,
         "os": lambda vm: vm.os_type,
         "template": lambda vm: "Blank",
@@ -230,43 +227,6 @@ async def update_nic(call: Call) -> ET.Element:
 async def remove_nic(call: Call) -> Reply:
     vm = _vm(call)
     call.manager.nics.remove(vm, call.manager.nics.get(vm, call.ids["nic"]))
-    return removed(call)
-
-
-def _vm_tag(vm: Vm, tag: Tag) -> ET.Element:
-    return tag_element(tag, f"vms/{vm.id}/tags", vm.id)
-
-
-async def list_tags(call: Call) -> ET.Element:
-    vm, tags = _vm(call), call.manager.core.state.tags
-    return nested(call, "tags", [tags[tag_id] for tag_id in sorted(vm.tag_ids)], lambda tag: _vm_tag(vm, tag))
-
-
-async def get_tag(call: Call) -> ET.Element:
-    vm = _vm(call)
-    if call.ids["tag"] not in vm.tag_ids:
-        raise EntityMissing(call.ids["tag"])
-    return _vm_tag(vm, call.manager.core.state.tags[call.ids["tag"]])
-
-
-async def add_tag(call: Call) -> Reply:
-    """Assign an existing tag, named by id or name."""
-    vm, body = _vm(call), call.body("tag")
-    tag_id, name = id_of(body, "."), text_of(body, "name")
-    if tag_id is None and not name:
-        raise incomplete("Tag", "id|name")
-    for tag in call.manager.core.state.tags.values():
-        if tag.id == tag_id or (tag_id is None and tag.name == name):
-            vm.tag_ids.add(tag.id)
-            return created(call, _vm_tag(vm, tag))
-    raise not_found_by("Tag", f"id={tag_id}" if tag_id else f"name={name}")
-
-
-async def remove_tag(call: Call) -> Reply:
-    vm = _vm(call)
-    if call.ids["tag"] not in vm.tag_ids:
-        raise EntityMissing(call.ids["tag"])
-    vm.tag_ids.discard(call.ids["tag"])
     return removed(call)
 
 

@@ -11,7 +11,14 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from lab.api import resources_backups, resources_disks, resources_inventory, resources_log, resources_vms
+from lab.api import (
+    resources_backups,
+    resources_disks,
+    resources_inventory,
+    resources_log,
+    resources_tags,
+    resources_vms,
+)
 from lab.api.answers import failed_action
 from lab.api.follow import expand, parse_follow
 from lab.api.routing import Call, Reply, Router, split_path
@@ -39,7 +46,14 @@ class ApiServer:
         self._pki = pki
         self.sign_on = SignOn(username, password)
         self._router = Router()
-        for module in (resources_inventory, resources_vms, resources_backups, resources_disks, resources_log):
+        for module in (
+            resources_inventory,
+            resources_vms,
+            resources_backups,
+            resources_disks,
+            resources_tags,
+            resources_log,
+        ):
             module.register(self._router)
         self._socket: socket.socket | None = None
         self._runner: web.AppRunner | None = None

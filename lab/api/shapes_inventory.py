@@ -136,13 +136,11 @@ def vnic_profile_element(profile: VnicProfile) -> ET.Element:
     return element
 
 
-def tag_element(tag: Tag, path: str = "tags", vm_id: str | None = None) -> ET.Element:
+def tag_element(tag: Tag, path: str = "tags") -> ET.Element:
     element = entity("tag", tag.id, f"{path}/{tag.id}")
     add(element, "name", tag.name)
     add(element, "description", tag.description)
     reference(element, "parent", "tags", tag.parent_id)
-    if vm_id is not None:
-        reference(element, "vm", "vms", vm_id)
     return element
 
 

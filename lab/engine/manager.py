@@ -18,6 +18,7 @@ from lab.engine.inventory import GuestBuilder, build_state
 from lab.engine.jobs import JobBook
 from lab.engine.nics import NicCommands
 from lab.engine.state import User
+from lab.engine.tags import TagCommands
 from lab.engine.transfers import TransferCommands
 from lab.engine.vms import VmCommands
 from lab.hypervisor import Hypervisor
@@ -73,6 +74,7 @@ class Manager:
         self.disks = DiskCommands(core)
         self.attachments = AttachmentCommands(core, self.disks)
         self.nics = NicCommands(core)
+        self.tags = TagCommands(core)
         self.vms = VmCommands(core, self.disks)
         self.imports = ImportCommands(core, self.vms, self.attachments, self.nics)
         self.checkpoints = CheckpointCommands(core)

@@ -42,6 +42,7 @@ class Host:
     hardware_id: str
     memory: int
     status: str = "up"
+    tag_ids: set[str] = field(default_factory=set)
 
 
 @dataclass(eq=False)
