@@ -9,7 +9,8 @@ from lab.control import bitmaps
 from lab.control.schema import ControlError, Field, Schema
 from lab.engine.core import Core
 from lab.engine.manager import Manager
-from lab.engine.state import Disk, Vm
+from lab.engine.state import Disk, Transfer, Vm
+from lab.imageio import ImageioError, TicketBusy
 
 Values = Mapping[str, Any]
 
@@ -123,6 +124,44 @@ async def end_sessions(grip: Grip, values: Values) -> dict[str, Any]:
     return {"sessions": grip.end_sessions()}
 
 
+async def watch_connections(grip: Grip, values: Values) -> dict[str, Any]:
+    grip.core.host_link.insert()
+    grip.core.proxy_link.insert()
+    return {"host": grip.core.host_link.url, "proxy": grip.core.proxy_link.url}
+
+
+def _transfer(grip: Grip, transfer_id: str) -> Transfer:
+    transfer = grip.core.state.transfers.get(transfer_id)
+    if transfer is None or transfer.ticket_id is None:
+        known = ", ".join(t.id for t in grip.core.state.transfers.values() if t.ticket_id) or "none"
+        raise ControlError(f"There is no transfer {transfer_id!r} with a ticket; such are: {known}.", 404)
+    return transfer
+
+
+async def expire_ticket(grip: Grip, values: Values) -> dict[str, Any]:
+    transfer = _transfer(grip, values["transfer"])
+    assert transfer.ticket_id is not None
+    for daemon in (grip.core.proxy_imageio, grip.core.host_imageio):
+        try:
+            if values["how"] == "expired":
+                await daemon.extend_ticket(transfer.ticket_id, 0)
+            else:
+                await daemon.remove_ticket(transfer.ticket_id)
+        except TicketBusy:
+            # Cancelled all the same: no new request gets through.
+            continue
+        except ImageioError as error:
+            raise ControlError(f"imageio did not do it: {error}", 409) from error
+    return {"transfer": transfer.id, "ticket": transfer.ticket_id}
+
+
+async def restart_imageio(grip: Grip, values: Values) -> dict[str, Any]:
+    daemon = grip.core.host_imageio if values["service"] == "host" else grip.core.proxy_imageio
+    await daemon.kill()
+    await daemon.start()
+    return {"service": values["service"], "url": daemon.url}
+
+
 VM = Field(str, "id or name", required=True)
 DISK = Field(str, "id or alias", required=True)
 
@@ -167,6 +206,29 @@ ACTIONS: dict[str, Action] = {
             "id": Field(str, "of the record", required=True),
         },
         forget_record,
+    ),
+    "expire_ticket": Action(
+        "Make imageio refuse a transfer (403), at the host and at the proxy.",
+        {
+            "transfer": Field(str, "its id", required=True),
+            "how": Field(
+                str,
+                "expired: until the engine renews the ticket, within a minute; gone: the engine finds it missing",
+                "expired",
+                ("expired", "gone"),
+            ),
+        },
+        expire_ticket,
+    ),
+    "restart_imageio": Action(
+        "Kill the imageio daemon and start it again: connections break, all its tickets are lost.",
+        {"service": Field(str, "which", "host", ("host", "proxy"))},
+        restart_imageio,
+    ),
+    "watch_connections": Action(
+        "Lead transfers that begin from now on through the layer that faults of connections need.",
+        {},
+        watch_connections,
     ),
     "end_sessions": Action(
         "Make every token and session cookie invalid: 401 until the next login.", {}, end_sessions

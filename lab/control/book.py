@@ -105,13 +105,16 @@ class FaultBook:
     def strike(self, kind: str, fits: Callable[[Fault], bool] = lambda fault: True) -> Fault | None:
         """Here is an occasion: the first fault that fits and whose turn it is, counted as having struck."""
         for fault in self.waiting(kind):
-            if not fits(fault):
-                continue
-            fault.seen += 1
-            if fault.seen > fault.after:
-                fault.struck += 1
+            if fits(fault) and self.turn(fault):
                 return fault
         return None
+
+    def turn(self, fault: Fault) -> bool:
+        """Count one occasion of a fault: does it strike?"""
+        fault.seen += 1
+        strikes = fault.seen > fault.after and not fault.spent
+        fault.struck += strikes
+        return strikes
 
     async def at(self, of: str, phase: str, fail: Exception, *names: str | None) -> None:
         """The engine enters a phase of something with these ids and names: stay here while a fault holds it.

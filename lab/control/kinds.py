@@ -59,7 +59,36 @@ def _check_phase(values: Mapping[str, Any]) -> None:
         raise ControlError(f"A {values['of']} has no phase {values['phase']!r}; it has {', '.join(known)}.")
 
 
+def _check_connection(values: Mapping[str, Any]) -> None:
+    how = values["how"]
+    if how == "slow" and not values["rate"]:
+        raise ControlError("A slow connection needs its rate, in bytes a second.")
+    if how in ("refuse", "blackhole") and (values["times"] is not None or values["after"]):
+        raise ControlError("A closed port cannot count who knocks: it takes neither times nor after.")
+
+
 KINDS: dict[str, Kind] = {
+    "connection": Kind(
+        "Connections for image data break, stall, crawl or do not come about. Strikes what leads through the layer in "
+        "front of imageio: transfers that begin after the first such fault, or after the action watch_connections. "
+        "An occasion is a connection.",
+        {
+            "how": Field(
+                str,
+                "drop: reset after `bytes`; stall: nothing moves after `bytes`, until the fault is removed; slow: at "
+                "`rate`; refuse: the port is closed; blackhole: nobody answers, as behind a firewall",
+                required=True,
+                choices=("drop", "stall", "slow", "refuse", "blackhole"),
+            ),
+            "service": Field(str, "whose port", "host", ("host", "proxy", "both")),
+            "bytes": Field(
+                int, "of the TCP stream (with TLS), from the beginning or from when it is laid", 0
+            ),
+            "rate": Field(int, "bytes a second", minimum=1),
+            "direction": Field(str, "down: to the client; up: from it", "down", ("down", "up", "both")),
+        },
+        _check_connection,
+    ),
     "phase": Kind(
         "The engine's work on something stands still in a phase, or fails there as the real engine's does.",
         {

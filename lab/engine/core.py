@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.control.book import FaultBook
+from lab.control.link import Link
 from lab.engine.clock import Clock
 from lab.engine.events import EventLog
 from lab.engine.faults import EntityMissing
@@ -36,7 +37,13 @@ class Core:
     host_imageio: ImageioDaemon
     proxy_imageio: ImageioDaemon
     faults: FaultBook = field(default_factory=FaultBook)
+    host_link: Link = field(init=False)
+    proxy_link: Link = field(init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.host_link = Link("host", self.host_imageio, self.faults)
+        self.proxy_link = Link("proxy", self.proxy_imageio, self.faults)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a command in the background; what it raises is logged."""
@@ -55,6 +62,8 @@ class Core:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.host_link.close()
+        await self.proxy_link.close()
 
     def vm(self, vm_id: str) -> Vm:
         """Raises EntityMissing."""

@@ -138,10 +138,11 @@ class TransferSession:
             text = "Transfer was stopped by system. Reason: failed to add image ticket to the host."
             self.event(transfer, 1069, text, "error")
             return False
-        transfer.ticket_id, transfer.transfer_url = ticket_id, host_url
+        transfer.ticket_id = ticket_id
+        transfer.transfer_url = f"{self._core.host_link.url}/images/{ticket_id}"
         try:
             await self._core.proxy_imageio.add_ticket({**ticket, "url": host_url})
-            transfer.proxy_url = f"{self._core.proxy_imageio.url}/images/{ticket_id}"
+            transfer.proxy_url = f"{self._core.proxy_link.url}/images/{ticket_id}"
         except ImageioError:
             log.warning("transfer %s: no ticket on the proxy", transfer.id, exc_info=True)
             self.event(transfer, 1075, "Failed to add image ticket to ovirt-imageio-proxy.", "warning")
