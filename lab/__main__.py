@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lab.api.server import ApiServer
 from lab.control.actions import Grip
+from lab.control.outage import Outage
 from lab.control.server import ControlServer
 from lab.engine.clock import parse_lag
 from lab.engine.manager import Manager, Settings
@@ -70,7 +71,7 @@ async def run(settings: Settings, port: int, control_port: int) -> None:
     password = secrets.token_urlsafe(16)
     manager = Manager(settings, pki)
     server = ApiServer(manager, pki, settings.username, password)
-    control = ControlServer(Grip(manager, server.sign_on.end_all_sessions))
+    control = ControlServer(Grip(manager, Outage(manager, server), server.sign_on))
     try:
         server.bind(port)
         starting = asyncio.create_task(manager.start())

@@ -79,6 +79,15 @@ class ApiServer:
         context.load_cert_chain(self._pki.cert_file, self._pki.key_file)
         await web.SockSite(self._runner, self._socket, ssl_context=context).start()
 
+    async def go_down(self) -> None:
+        """Refuse connections and keep the port, until `start`."""
+        assert self._socket is not None
+        port = self._socket.getsockname()[1]
+        await self.close()
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", port))
+
     async def close(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()

@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lab.api.sso import SignOn
 from lab.control import bitmaps
+from lab.control.outage import Outage
 from lab.control.schema import ControlError, Field, Schema
 from lab.engine.core import Core
 from lab.engine.manager import Manager
@@ -17,10 +19,11 @@ Values = Mapping[str, Any]
 
 @dataclass
 class Grip:
-    """What actions take hold of. `end_sessions` makes every token and cookie invalid and returns how many."""
+    """What actions take hold of."""
 
     manager: Manager
-    end_sessions: Callable[[], int]
+    outage: Outage
+    sign_on: SignOn
 
     @property
     def core(self) -> Core:
@@ -121,7 +124,7 @@ async def forget_record(grip: Grip, values: Values) -> dict[str, Any]:
 
 
 async def end_sessions(grip: Grip, values: Values) -> dict[str, Any]:
-    return {"sessions": grip.end_sessions()}
+    return {"sessions": grip.sign_on.end_all_sessions()}
 
 
 async def watch_connections(grip: Grip, values: Values) -> dict[str, Any]:
@@ -162,10 +165,41 @@ async def restart_imageio(grip: Grip, values: Values) -> dict[str, Any]:
     return {"service": values["service"], "url": daemon.url}
 
 
+async def stop_manager(grip: Grip, values: Values) -> dict[str, Any]:
+    await grip.outage.stop()
+    return {}
+
+
+async def start_manager(grip: Grip, values: Values) -> dict[str, Any]:
+    return {"orphans": await grip.outage.start(orphan_backups=values["orphan_backups"])}
+
+
+async def restart_manager(grip: Grip, values: Values) -> dict[str, Any]:
+    await grip.outage.restart(values["seconds"], orphan_backups=values["orphan_backups"])
+    return {}
+
+
 VM = Field(str, "id or name", required=True)
 DISK = Field(str, "id or alias", required=True)
 
+ORPHANS = Field(bool, "open backups have lost their commands: failed, event 10814, disks left locked", False)
+
 ACTIONS: dict[str, Action] = {
+    "stop_manager": Action(
+        "The Manager's API refuses connections and its commands stand still; hosts and VMs go on.",
+        {},
+        stop_manager,
+    ),
+    "start_manager": Action(
+        "The Manager comes back: commands go on, sessions are lost.",
+        {"orphan_backups": ORPHANS},
+        start_manager,
+    ),
+    "restart_manager": Action(
+        "stop_manager now, start_manager some seconds later.",
+        {"seconds": Field(float, "how long it is down", 3.0), "orphan_backups": ORPHANS},
+        restart_manager,
+    ),
     "power_off": Action(
         "Cut a VM's power: its qemu and the writer inside are killed, its bitmaps stay in-use. "
         "The engine notices within its next round (5 s of engine time).",

@@ -45,6 +45,7 @@ class ControlServer:
         await web.SockSite(self._runner, listener).start()
 
     async def close(self) -> None:
+        await self._grip.outage.close()
         if self._runner is not None:
             await self._runner.cleanup()
 

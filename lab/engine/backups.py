@@ -4,6 +4,7 @@
 Source: ovirt-engine bll …/storage/backup/{StartVmBackup,StopVmBackup}Command.java. The hypervisor does the work with
 real scratch images and bitmaps; this module keeps the phases, locks, records and events around it."""
 
+import asyncio
 import logging
 import shutil
 import uuid
@@ -52,6 +53,7 @@ class BackupCommands:
         self._core = core
         self._checkpoints = checkpoints
         self._without_power: set[str] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, vm: Vm, request: BackupRequest) -> Backup:
         """Check and begin; the phases follow by polling. Raises EngineFault."""
@@ -75,7 +77,7 @@ class BackupCommands:
         for disk in disks:
             disk.status = "locked"
         self._event(backup, 10790, "Backup {b} for VM {v} started (User: {u}).")
-        self._core.spawn(self._run(vm, backup), f"backup {backup.id}")
+        self._tasks[backup.id] = self._core.spawn(self._run(vm, backup), f"backup {backup.id}")
         return backup
 
     def _validate(self, vm: Vm, request: BackupRequest) -> list[Disk]:
@@ -305,6 +307,20 @@ class BackupCommands:
         self._without_power.add(backup.id)
         if self._core.hypervisor.is_running(vm.id):
             await self._core.hypervisor.end_live_backup(backup.id, drop_checkpoint=True)
+
+    def orphan_all(self) -> list[str]:
+        """Open backups lose their commands, as in a restart that loses them; returns their ids.
+
+        Only the record is changed (DbEntityCleanupManager, failUnmonitoredBackups): the job on the host goes on, and
+        that the disks stay locked is inferred. The lock on the VM was in the engine's memory."""
+        orphans = [backup for backup in self._core.state.backups.values() if not backup.over]
+        for backup in orphans:
+            self._tasks[backup.id].cancel()
+            self._core.state.vms[backup.vm_id].backup_id = None
+            text = "Backup {b} for VM {v} was marked as failed since it is no longer monitored, "
+            self._event(backup, 10814, text + "cleanup may be required.", "error")
+            self._stage(backup, "FAILED")
+        return [backup.id for backup in orphans]
 
     def _scratch_dir(self, backup: Backup) -> Path:
         return self._core.directory / "scratch" / backup.id

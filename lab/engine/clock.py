@@ -15,6 +15,15 @@ class Clock:
     def __init__(self, lag: float = 1.0, retention: float = 1.0) -> None:
         self.lag = lag
         self.retention = retention
+        self._going = asyncio.Event()
+        self._going.set()
+
+    def stop(self) -> None:
+        """Whoever spends engine time waits until `go`, as while the engine is not running."""
+        self._going.clear()
+
+    def go(self) -> None:
+        self._going.set()
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -22,6 +31,7 @@ class Clock:
     async def pause(self, seconds: float) -> None:
         """Spend `seconds` of engine time."""
         await asyncio.sleep(seconds * self.lag)
+        await self._going.wait()
 
     def poller(self) -> "Poller":
         return Poller(self)

@@ -262,3 +262,53 @@ def test_forgotten_records(fault_lab: RunningLab, control: LabControl, client: C
         client.start_backup(vm_id, since=backup.to_checkpoint_id)
     with pytest.raises(ControlRefused, match="There is no backup"):
         control.act("forget_record", kind="backup", id=backup.id)
+
+
+def test_manager_goes_away_during_a_backup_and_comes_back(
+    fault_lab: RunningLab, control: LabControl, client: Client
+) -> None:
+    vm_id = fault_lab.vm("files-01").id
+    disks = [types.Disk(id=disk_id) for disk_id in client.disk_ids(vm_id)]
+    backups = client.vm(vm_id).backups_service()
+    with control.fault("phase", of="backup", phase="ADDING_BITMAPS", which="files-01") as fault:
+        service = backups.backup_service(backups.add(types.Backup(disks=disks)).id)
+        fault.wait_struck()
+        control.act("stop_manager")
+        with pytest.raises(ControlRefused, match="down already"):
+            control.act("restart_manager")
+    with pytest.raises(sdk.Error, match=r"Connection refused|Couldn't connect|Failed to connect"):
+        service.get()
+    assert control.act("start_manager")["orphans"] == []
+    wait_for(lambda: service.get().phase == types.BackupPhase.READY, "the command went on")
+    control.act("restart_manager", seconds=0.3)
+
+    def answers() -> bool:
+        try:
+            return service.get().phase == types.BackupPhase.READY
+        except sdk.Error:
+            return False
+
+    wait_for(answers, "the Manager is back")
+    assert client.end_backup(vm_id, service.get().id).phase == types.BackupPhase.SUCCEEDED
+    with pytest.raises(ControlRefused, match="The Manager is up"):
+        control.act("start_manager")
+
+
+def test_backup_that_nobody_watches_after_a_restart(
+    fault_lab: RunningLab, control: LabControl, client: Client
+) -> None:
+    vm_id = fault_lab.vm("mail-01").id
+    backup = client.start_backup(vm_id)
+    control.act("stop_manager")
+    assert control.act("start_manager", orphan_backups=True)["orphans"] == [backup.id]
+    found = client.vm(vm_id).backups_service().backup_service(backup.id).get()
+    assert found.phase == types.BackupPhase.FAILED
+    assert 10814 in [code for code, _ in client.events(backup.id)]
+    with pytest.raises(sdk.Error, match="disks are locked"):
+        client.start_backup(vm_id)
+    for disk_id in client.disk_ids(vm_id):
+        control.act("unlock_disk", disk=disk_id)
+    client.set_power(vm_id, False)
+    client.set_power(vm_id, True)
+    again = client.start_backup(vm_id)
+    assert client.end_backup(vm_id, again.id).phase == types.BackupPhase.SUCCEEDED
