@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from django.utils import timezone
@@ -29,8 +29,12 @@ def choose_base(
     *,
     compatibility: str,
     full_asked: bool,
+    broken: Mapping[str, str] | None = None,
 ) -> BaseChoice:
-    """The newest own point whose checkpoint the Manager still holds. `points` newest first."""
+    """The newest own point whose checkpoint the Manager still holds. `points` newest first.
+
+    `broken` are checkpoints that this very job has found unusable, with the reason, a sentence.
+    """
     if full_asked:
         return BaseChoice(None, "Full, because it was asked for.")
     if not points:
@@ -43,21 +47,25 @@ def choose_base(
     marked = [point for point in points if point.checkpoint_id]
     if not marked:
         return BaseChoice(None, "Full, because the earlier backups left no checkpoint (raw disks have none).")
+    broken = broken or {}
+    passed_over: list[str] = []
     for point in marked:
-        if str(point.checkpoint_id) in usable_checkpoints:
-            return BaseChoice(point, _incremental_reason(point, marked[0]))
-    return BaseChoice(
-        None, f"Full, because the checkpoint of {_when(marked[0])} was no longer on the Manager."
-    )
+        checkpoint = str(point.checkpoint_id)
+        if checkpoint in usable_checkpoints and checkpoint not in broken:
+            return BaseChoice(point, _incremental_reason(point, passed_over))
+        if checkpoint in broken:
+            passed_over.append(
+                f"the checkpoint of {_when(point)} could not be used ({broken[checkpoint].rstrip('.')})"
+            )
+        elif point is marked[0]:
+            passed_over.append(f"the checkpoint of {_when(point)} was no longer on the Manager")
+    return BaseChoice(None, f"Full, because {', and '.join(passed_over)}.")
 
 
-def _incremental_reason(point: RestorePoint, newest: RestorePoint) -> str:
-    if point is newest:
-        return f"Incremental since the restore point of {_when(point)}."
-    return (
-        f"Incremental since the restore point of {_when(point)}, because the checkpoint of {_when(newest)} "
-        "was no longer on the Manager."
-    )
+def _incremental_reason(point: RestorePoint, passed_over: list[str]) -> str:
+    """`passed_over` says why no newer point was taken."""
+    since = f"Incremental since the restore point of {_when(point)}"
+    return f"{since}, because {', and '.join(passed_over)}." if passed_over else f"{since}."
 
 
 def own_points(vm: VirtualMachine, repository: Repository) -> list[RestorePoint]:

@@ -30,3 +30,7 @@ class BackupIncomplete(PortalError):
     """Not everything of the backup could be stored, so no restore point was made."""
 
     retryable = True
+
+
+class MachineBusy(PortalError):
+    """The Manager was doing something else with the machine for too long."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from backups import access
@@ -36,6 +37,7 @@ def start_vm_backup(
     vm: VirtualMachine,
     repository: Repository | None = None,
     full: bool = False,
+    legacy: bool | None = None,
     requested_for: str = "",
     ticket: str = "",
     reason: str = "",
@@ -43,7 +45,8 @@ def start_vm_backup(
 ) -> Job:
     """Order a backup of all the VM's disks by the Incremental Backup API.
 
-    `full` asks for a full one; otherwise the method decides and says why. Raises NotAllowed,
+    `full` asks for a full one; otherwise the method decides and says why. `legacy` asks for the Manager's flow
+    without a snapshot (or with one, False); None is as the environment says. Raises NotAllowed,
     BackupAlreadyRunning, NothingToBackUp, NoRepository.
     """
     access.require(actor, vm, Capability.BACK_UP)
@@ -76,7 +79,11 @@ def start_vm_backup(
                 locks.shared(f"environment:{vm.environment.uuid}", limit=settings.ENVIRONMENT_JOBS),
                 locks.shared(f"repository:{repository.uuid}"),
             ],
-            params={"repository": str(repository.uuid), "full": full},
+            params={
+                "repository": str(repository.uuid),
+                "full": full,
+                **({} if legacy is None else {"legacy": legacy}),
+            },
             environment=vm.environment,
             vm=vm,
             subject_label=vm.name,
@@ -182,10 +189,11 @@ def delete_restore_point(*, actor: Any, point: RestorePoint, reason: str, via: s
     access.require(actor, point.vm, Capability.DELETE_POINTS)
     if point.deleted_at is not None:
         return
-    wanted = Job.objects.active().filter(params__point=str(point.uuid)).exists()
+    needs = Q(params__point=str(point.uuid)) | Q(resume_state__base_point=str(point.uuid))
+    wanted = Job.objects.active().filter(needs).exists()
     if wanted or JobLock.objects.filter(key=point.lock_key).exists():
         raise PointInUse(
-            "A job is reading this restore point or is about to, so it was not deleted.",
+            "A job is reading this restore point or continues from it, so it was not deleted.",
             hint="Try again when it has ended.",
         )
     _trash(point, reason=reason, by=actor.get_username())

@@ -4,7 +4,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from backups import services
-from backups.methods import incremental, verify
+from backups.methods import cleanup, incremental, verify
 from portal.jobs import runner
 
 
@@ -16,3 +16,14 @@ def vm_backup(job_id: int) -> None:
 @shared_task(name=services.VERIFY_TASK)
 def verify_point(job_id: int) -> None:
     runner.execute(job_id, verify.run)
+
+
+@shared_task(name=cleanup.CLEANUP_TASK)
+def vm_cleanup(job_id: int) -> None:
+    runner.execute(job_id, cleanup.run)
+
+
+@shared_task(name="backups.order_cleanups")
+def order_cleanups() -> None:
+    """Beat's bell for what ended backups left behind."""
+    cleanup.order_cleanups()

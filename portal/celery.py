@@ -28,6 +28,11 @@ def _schedule(sender: Celery, **_: Any) -> None:
             "schedule": float(settings.JOB_RING_AFTER),
             "options": {"expires": settings.JOB_RING_AFTER * 3},
         },
+        "clean-up-after-backups": {
+            "task": "backups.order_cleanups",
+            "schedule": float(settings.LEFTOVERS_EVERY),
+            "options": {"expires": settings.LEFTOVERS_EVERY * 2},
+        },
         "refresh-inventories": {
             "task": "environments.refresh_all",
             "schedule": float(settings.INVENTORY_EVERY),

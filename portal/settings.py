@@ -165,6 +165,14 @@ ENVIRONMENT_JOBS = envint("PORTAL_ENVIRONMENT_JOBS", 4, minimum=1)
 MANAGER_TIMEOUT = envint("PORTAL_MANAGER_TIMEOUT", 60, minimum=1)
 # How long the Manager may take for one phase (creating scratch disks, merging, verifying an upload …).
 MANAGER_PHASE_TIMEOUT = envint("PORTAL_MANAGER_PHASE_TIMEOUT", 900, minimum=10)
+# How long it may merge the automatic snapshot of a hybrid backup: what the guest wrote meanwhile is copied.
+MANAGER_MERGE_TIMEOUT = envint("PORTAL_MANAGER_MERGE_TIMEOUT", 12 * 3600, minimum=10)
+# How long a job waits for a Manager that does not answer (restarted, updated), and for one that is busy with the
+# machine (another backup, a locked disk), before it gives this attempt up.
+MANAGER_PATIENCE = envint("PORTAL_MANAGER_PATIENCE", 300, minimum=0)
+MANAGER_BUSY_TIMEOUT = envint("PORTAL_MANAGER_BUSY_TIMEOUT", 600, minimum=0)
+# How often what ended backups left on a Manager is looked for and cleaned up.
+LEFTOVERS_EVERY = envint("PORTAL_LEFTOVERS_EVERY", 300, minimum=5)
 
 LOGGING: dict[str, Any] = {
     "version": 1,

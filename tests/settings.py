@@ -27,6 +27,9 @@ os.environ.setdefault("PORTAL_JOB_RING_AFTER", "1")
 os.environ.setdefault("PORTAL_JOB_BACKOFF", "1")
 os.environ.setdefault("PORTAL_INVENTORY_EVERY", "600")
 os.environ.setdefault("PORTAL_MANAGER_PHASE_TIMEOUT", "120")
+os.environ.setdefault("PORTAL_MANAGER_PATIENCE", "2")
+os.environ.setdefault("PORTAL_MANAGER_BUSY_TIMEOUT", "8")
+os.environ.setdefault("PORTAL_LEFTOVERS_EVERY", "3600")
 
 from portal.settings import *  # noqa: E402, F403
 from portal.settings import DATA_DIR, DATABASES  # noqa: E402

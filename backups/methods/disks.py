@@ -12,7 +12,6 @@ from django.conf import settings
 from backups.bases import why_not_incremental
 from backups.errors import BackupIncomplete
 from backups.methods.tickets import ticket_may_end
-from backups.models import RestorePoint
 from backups.store.errors import StoreError
 from backups.store.index import IndexReader, PartialIndex, chunk_size_for
 from backups.store.points import StagedPoint, StoredPoint
@@ -106,12 +105,17 @@ def read_disk(
         progress = _DiskProgress(backup, disk.disk_id)
         stats, mode, reason = _transfer(backup, endpoint, index, base_index, reason, progress)
     # Every connection is closed by now; only then may the transfer be finalized (traps 8 and 18).
-    image_transfer.end_transfer(
+    ending = image_transfer.end_transfer(
         backup.connection,
         transfer.transfer_id,
         pause=backup.context.pause,
         timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
     )
+    if ending == "gone" and not image_transfer.ended_well(backup.connection, disk_id=disk.disk_id):
+        raise TransferFailed(
+            f"The Manager no longer has the image transfer of {_alias(backup, disk)}, and the disk is not in order.",
+            hint="Look at the disk on the Manager: it is illegal or gone.",
+        )
     if stats.via == "proxy":
         backup.context.warn("The host could not be reached directly; data went through the Manager's proxy.")
     return {
@@ -170,8 +174,9 @@ def _base_index(
     """The index to patch, decided by the Manager's backup_mode (trap 3), and the reason in words."""
     if base is None and backup.context.memory.get("base_point"):
         return None, "Full, because the earlier restore point could not be opened."
+    reason = str(backup.context.memory["reason"])
     if base is None:
-        return None, str(backup.context.memory["reason"])
+        return None, reason
     if disk.mode != "incremental":
         return None, why_not_incremental(disk.format, disk.size_bytes, in_checkpoint=False, size_before=None)
     try:
@@ -184,8 +189,7 @@ def _base_index(
     )
     if changed:
         return None, changed
-    taken_at = RestorePoint.objects.values_list("taken_at", flat=True).get(uuid=base.folder.name)
-    return index, f"Incremental since the restore point of {taken_at:%-d %B, %H:%M} UTC."
+    return index, reason
 
 
 def _open_transfer(backup: VmBackup, disk: BackupDisk) -> OpenTransfer:
@@ -228,12 +232,25 @@ def _open_transfer(backup: VmBackup, disk: BackupDisk) -> OpenTransfer:
             timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
         )
     except TransferFailed as error:
-        if disk.mode == "incremental" and not backup.machine_was_up:
-            # A cold backup meets a broken bitmap only here (trap 7).
+        if disk.mode != "incremental" or backup.is_live:
+            raise
+        # A backup that is read from images meets a broken bitmap only here (trap 7); any other trouble may pass.
+        if _opened_before(backup, disk):
             raise CheckpointUnusable(
                 f"The Manager could not open the list of changed blocks of {_alias(backup, disk)}."
             ) from error
-        raise
+        context.tell(f"{error.message} Trying once more.", level="warning")
+        return _open_transfer(backup, disk)
+
+
+def _opened_before(backup: VmBackup, disk: BackupDisk) -> bool:
+    """Whether opening this disk has failed in this backup before; remembered."""
+    context = backup.context
+    tried = [context.memory["backup_id"], disk.disk_id]
+    if context.memory.get("not_opened") == tried:
+        return True
+    context.remember(not_opened=tried)
+    return False
 
 
 def _ca_file(backup: VmBackup) -> Path | None:

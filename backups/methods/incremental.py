@@ -7,22 +7,20 @@ job's memory before or as it comes to exist, so that another worker adopts it or
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
-import uuid
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import ovirtsdk4 as sdk
 from django.conf import settings
-from django.utils import timezone
 
 from backups import services
-from backups.bases import BaseChoice, choose_base, own_points
 from backups.errors import BackupIncomplete
 from backups.methods import manifest
 from backups.methods.disks import read_disks
-from backups.methods.leftovers import DESCRIPTION, Leftovers
+from backups.methods.leftovers import Leftovers, named
+from backups.methods.starting import adopt, clean_up_to_start_anew, start
 from backups.models import Repository, RestorePoint
 from backups.store.errors import ClaimLost as StoreClaimLost
 from backups.store.errors import PointNotFound, StoreError
@@ -33,9 +31,9 @@ from portal.errors import PortalError
 from portal.jobs import runner
 from portal.jobs.context import JobContext
 from portal.jobs.errors import ClaimLost
-from portal.ovirt import vm_backup, vm_config
-from portal.ovirt.connection import connect
-from portal.ovirt.vm_backup import BackupDisk, BackupState, CheckpointUnusable
+from portal.ovirt import snapshots, vm_backup
+from portal.ovirt.connection import Patience, connect
+from portal.ovirt.vm_backup import BackupDisk, BackupFailed, BackupState, CheckpointUnusable
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +55,22 @@ def run(context: JobContext) -> None:
             if not context.will_try_again(error):
                 _end_without_store(context, vm)
             raise
-        with connect(vm.environment.address(), correlation_id=str(context.job.uuid)) as connection:
+        with connected(context, vm) as connection:
             _back_up(VmBackup(context, vm, repository, store, connection))
     except BaseException as error:
-        left = context.memory.get("backup_id")
+        left = named(context.memory)
         if left and not context.will_try_again(error):
             context.warn(
-                f"Not everything could be cleaned up on the Manager: look for backup {left} of {vm.name}."
+                f"Not everything could be cleaned up on the Manager: {left} of {vm.name} may be left. "
+                "The portal tries again by itself once the Manager answers."
             )
         raise
+
+
+def connected(context: JobContext, vm: VirtualMachine) -> AbstractContextManager[sdk.Connection]:
+    """A connection to the machine's Manager that waits for it while it is restarted."""
+    patience = Patience(settings.MANAGER_PATIENCE, context.pause, context.tell)
+    return connect(vm.environment.address(), correlation_id=str(context.job.uuid), patience=patience)
 
 
 def _end_without_store(context: JobContext, vm: VirtualMachine) -> None:
@@ -74,12 +79,9 @@ def _end_without_store(context: JobContext, vm: VirtualMachine) -> None:
     if not known:
         return
     try:
-        with (
-            connect(vm.environment.address(), correlation_id=str(context.job.uuid)) as connection,
-            context.cleaning(),
-        ):
-            Leftovers(context, vm, connection).end_backup(known)
-            context.remember(backup_id=None, to_checkpoint_id=None, transfers=None)
+        with connected(context, vm) as connection, context.cleaning():
+            Leftovers(context, vm, connection).end_backup(known, context.memory)
+            context.remember(backup_id=None, snapshot_id=None, to_checkpoint_id=None, transfers=None)
     except PortalError as error:
         log.warning("Clean-up without the repository: %s", error)
 
@@ -89,12 +91,8 @@ def _back_up(backup: VmBackup) -> None:
     try:
         if context.giving_up:
             raise runner.give_up(context)
-        try:
-            made = backup.make()
-        except CheckpointUnusable as error:
-            # Known too late to start otherwise: a cold backup meets the broken bitmap only when it is read.
-            made = backup.make_in_full(error)
-        with context.step("end", "Ending the backup on the Manager"):
+        made = backup.make()
+        with context.step("end", backup.title_of_the_end):
             trusted = backup.end()
         with context.step("publish", "Publishing the restore point") as step:
             point = backup.publish(made, trusted=trusted)
@@ -105,6 +103,7 @@ def _back_up(backup: VmBackup) -> None:
         raise
     # The point is visible: from here on nothing makes the job anything but a success.
     with context.cleaning(), context.step("tidy", "Removing checkpoints that are no longer needed"):
+        backup.remove_left_snapshot()
         backup.remove_old_checkpoints()
 
 
@@ -128,6 +127,7 @@ def _finish_published(context: JobContext, repository: Repository, store: Store,
     except PointNotFound:
         return False
     _tell_result(context, services.record_point(repository, vm, stored, context.job))
+    context.remember(backup_id=None, to_checkpoint_id=None)
     context.tell("The restore point had already been published by an earlier attempt.")
     return True
 
@@ -170,154 +170,52 @@ class VmBackup:
     def make(self) -> Made:
         """Start a backup, or go on with the one of an earlier attempt, and read its disks.
 
-        Raises CheckpointUnusable if the checkpoint proves broken only while its blocks are asked for.
+        A checkpoint that proves broken is given up and the next older own one is taken, at last none: all in this
+        job. Broken bitmaps show when the backup is started (live) or when a disk is opened (reference 3.9).
         """
-        with self.context.step("start", "Starting the backup on the Manager"):
-            state = self.adopt() or self.start()
-        return self._read(state)
+        while True:
+            try:
+                with self.context.step("start", "Starting the backup on the Manager") as step:
+                    state = adopt(self) or start(self)
+                    step.detail = self.context.memory["reason"]
+                return self._read(state)
+            except CheckpointUnusable as error:
+                self._set_aside_checkpoint(error)
 
-    def make_in_full(self, error: CheckpointUnusable) -> Made:
-        """Once more, without the checkpoint, which is removed."""
-        self.context.tell(error.message, level="warning")
-        broken = self.context.memory["from_checkpoint_id"]
-        base = RestorePoint.objects.get(uuid=self.context.memory["base_point"])
-        self._clean_up_to_start_anew()
+    def _set_aside_checkpoint(self, error: CheckpointUnusable) -> None:
+        """Never to be started from again: remembered first, then removed from the Manager."""
+        context = self.context
+        broken = context.memory.get("from_checkpoint_id")
+        if broken is None:
+            raise BackupFailed(error.message, hint=error.hint) from error
+        context.tell(error.message, level="warning")
+        context.remember(broken={**context.memory.get("broken", {}), broken: error.message})
+        clean_up_to_start_anew(self)
         try:
             self.leftovers.remove_checkpoint(broken)
         except PortalError as problem:
-            self.context.warn(f"The broken checkpoint {broken} was left on the Manager: {problem.message}")
-        with self.context.step("start", "Starting the backup on the Manager, in full"):
-            state = self._start(BaseChoice(None, _unusable_reason(base, error)))
-        return self._read(state)
-
-    def _read(self, state: BackupState) -> Made:
-        with self.context.step("configuration", "Reading the machine's configuration"):
-            staged = self._staged()
-            disks = self.list_disks()
-        return Made(state, staged, disks, read_disks(self, staged, disks, is_open=state.phase == "ready"))
-
-    def adopt(self) -> BackupState | None:
-        """The backup of an earlier attempt, if it is still there to be read (trap 9)."""
-        known = self.context.memory.get("backup_id")
-        if known is None:
-            return None
-        state = vm_backup.backup_state(self.connection, vm_id=self.vm_id, backup_id=known)
-        done_before = state is not None and state.phase in ("finalizing", "succeeded")
-        if done_before and self.context.memory.get("all_disks_stored"):
-            assert state is not None
-            return BackupState(state.phase, self.context.memory.get("to_checkpoint_id"))
-        if state is not None and state.phase in ("initializing", "starting", "ready"):
-            self.context.tell("Going on with the backup that an earlier attempt started.")
-            try:
-                return self._wait_ready(known)
-            except CheckpointUnusable as error:
-                self.context.tell(error.message, level="warning")
-        if self.context.memory.get("all_disks_stored"):
-            return BackupState("gone", self.context.memory.get("to_checkpoint_id"))
-        self.context.tell("The backup of an earlier attempt is no longer open on the Manager; starting anew.")
-        self._clean_up_to_start_anew()
-        return None
-
-    def _clean_up_to_start_anew(self) -> None:
-        """Raises BackupIncomplete, which may pass, if the earlier backup could not be ended: its id is kept."""
-        self.clean_up()
-        if self.context.memory.get("backup_id"):
-            raise BackupIncomplete(
-                "An earlier backup of this job could not be ended on the Manager, so no new one was started.",
-                hint="Look at the Manager's events for this machine.",
-            )
-
-    def start(self) -> BackupState:
-        """Start from the best own checkpoint; if the Manager does not accept it, in full, in the same job."""
-        self.leftovers.end_orphans()
-        choice = self._choose()
-        try:
-            return self._start(choice)
-        except CheckpointUnusable as error:
-            self._staged().abandon()
-            assert choice.point is not None
-            self.context.tell(error.message, level="warning")
-            return self._start(BaseChoice(None, _unusable_reason(choice.point, error)))
-
-    def _choose(self) -> BaseChoice:
-        points = own_points(self.vm, self.repository)
-        usable = {
-            item.checkpoint_id
-            for item in vm_backup.checkpoints(self.connection, vm_id=self.vm_id)
-            if item.is_usable
-        }
-        return choose_base(
-            points,
-            usable,
-            compatibility=self.vm.compatibility,
-            full_asked=bool(self.context.params.get("full")),
-        )
-
-    def _start(self, choice: BaseChoice) -> BackupState:
-        """Ids are chosen and remembered before the call, so that a lost answer or worker loses nothing."""
-        config = vm_config.read_vm(self.connection, self.vm_id)
-        backup_id = str(uuid.uuid4())
-        base = choice.point
-        wanted = [disk.disk_id for disk in config.facts.disks if not manifest.excluded_because(disk)]
-        from_checkpoint = str(base.checkpoint_id) if base else None
-        self.context.remember(
-            backup_id=backup_id,
-            point=str(uuid.uuid4()),
-            base_point=str(base.uuid) if base else None,
-            from_checkpoint_id=from_checkpoint,
-            to_checkpoint_id=None,
-            reason=choice.reason,
-            disks=None,
-            done=None,
-            transfers=None,
-            planned=None,
-            ready_at=None,
-            freeze_failed=None,
-            all_disks_stored=None,
-            began_at=timezone.now().isoformat(),
-            config=manifest.configuration(config),
-        )
-        staged = self._staged()
-        staged.write_text("vm.ovf", config.ovf)
-        staged.write_text("vm.xml", config.vm_xml)
-        vm_backup.start_backup(
-            self.connection,
-            vm_id=self.vm_id,
-            backup_id=backup_id,
-            disk_ids=wanted,
-            from_checkpoint_id=from_checkpoint,
-            description=f"{DESCRIPTION}{self.context.job.uuid}",
-        )
-        self.context.tell(choice.reason)
-        return self._wait_ready(backup_id)
-
-    def _wait_ready(self, backup_id: str) -> BackupState:
-        state = vm_backup.wait_ready(
-            self.connection,
-            vm_id=self.vm_id,
-            backup_id=backup_id,
-            pause=self.context.pause,
-            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
-        )
-        # By the Manager's clock, as its events are.
-        began = dt.datetime.fromisoformat(
-            self.context.memory["config"]["manager"]["time"] or self.context.memory["began_at"]
-        )
-        self.context.remember(
-            to_checkpoint_id=state.to_checkpoint_id,
-            freeze_failed=vm_backup.freeze_failed(self.connection, vm_id=self.vm_id, since=began) or None,
-            ready_at=self.context.memory.get("ready_at") or timezone.now().isoformat(),
-        )
-        return state
+            context.warn(f"The broken checkpoint {broken} was left on the Manager: {problem.message}")
 
     @property
-    def machine_was_up(self) -> bool:
-        """When the backup was started: live and cold backups fail in different ways."""
-        return bool(self.context.memory["config"]["machine"]["status"] != "down")
+    def without_snapshot(self) -> bool:
+        """Whether the Manager is asked for the flow without an automatic snapshot, where it has both."""
+        asked = self.context.params.get("legacy")
+        return self.vm.environment.legacy_backups if asked is None else bool(asked)
+
+    @property
+    def is_live(self) -> bool:
+        """Read from the running machine itself; cold and hybrid backups are read from images and fail in other ways."""
+        return bool(self.context.memory.get("flow") == "live")
 
     # --- reading ----------------------------------------------------------------------------------
 
-    def _staged(self) -> StagedPoint:
+    def _read(self, state: BackupState) -> Made:
+        with self.context.step("configuration", "Reading the machine's configuration"):
+            staged = self.staged()
+            disks = self.list_disks()
+        return Made(state, staged, disks, read_disks(self, staged, disks, is_open=state.phase == "ready"))
+
+    def staged(self) -> StagedPoint:
         return self.store.stage_point(self.vm.environment.uuid, self.vm_id, self.context.memory["point"])
 
     def list_disks(self) -> list[BackupDisk]:
@@ -354,18 +252,28 @@ class VmBackup:
 
     # --- ending -----------------------------------------------------------------------------------
 
+    @property
+    def title_of_the_end(self) -> str:
+        """A merge copies back what the guest wrote meanwhile, so it may take long."""
+        return (
+            "Merging the automatic snapshot"
+            if self.context.memory.get("snapshot_id")
+            else "Ending the backup on the Manager"
+        )
+
     def end(self) -> bool:
         """Finalize and wait. True if the Manager kept the backup's checkpoint trustworthy."""
+        hybrid = self.context.memory.get("snapshot_id")
         self.context.remember(all_disks_stored=True)
         ending = vm_backup.end_backup(
             self.connection,
             vm_id=self.vm_id,
             backup_id=self.context.memory["backup_id"],
             pause=self.context.pause,
-            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
+            timeout_seconds=settings.MANAGER_MERGE_TIMEOUT if hybrid else settings.MANAGER_PHASE_TIMEOUT,
         )
         if ending == "gone" and not vm_backup.ended_well(
-            self.connection, backup_id=self.context.memory["backup_id"]
+            self.connection, backup_id=self.context.memory["backup_id"], pause=self.context.pause
         ):
             ending = "failed"  # the record is no longer kept, and no event says that it went well (trap 10)
         if ending == "failed":
@@ -390,6 +298,26 @@ class VmBackup:
         # From here on the backup and its checkpoint are good: nothing of them may be cleaned up any more.
         self.context.remember(backup_id=None, to_checkpoint_id=None)
         return point
+
+    def remove_left_snapshot(self) -> None:
+        """The Manager ends a hybrid backup well even if it could not merge its snapshot (trap 27): then it is done here.
+
+        What cannot be done now stays in the job's memory, and the clean-up of leftovers tries again.
+        """
+        snapshot_id = self.context.memory.get("snapshot_id")
+        if snapshot_id is None:
+            return
+        try:
+            if snapshots.is_left(self.connection, vm_id=self.vm_id, snapshot_id=snapshot_id):
+                self.context.tell(f"The Manager has left its automatic snapshot {snapshot_id}; removing it.")
+                self.leftovers.remove_snapshot(snapshot_id)
+        except PortalError as error:
+            self.context.warn(
+                f"The Manager's automatic snapshot {snapshot_id} is still on {self.vm.name}: {error.message} "
+                "The restore point is whole. The portal tries again by itself to remove the snapshot."
+            )
+        else:
+            self.context.remember(snapshot_id=None)
 
     def remove_old_checkpoints(self) -> None:
         """Keep the newest two of ours; others' checkpoints are never touched. A failure is only a warning."""
@@ -419,11 +347,15 @@ class VmBackup:
             return
         with self.context.cleaning():
             try:
-                self.leftovers.end_backup(known)
+                self.leftovers.end_backup(known, self.context.memory)
                 self.context.remember(
-                    backup_id=None, to_checkpoint_id=None, transfers=None, all_disks_stored=None
+                    backup_id=None,
+                    snapshot_id=None,
+                    to_checkpoint_id=None,
+                    transfers=None,
+                    all_disks_stored=None,
                 )
-                self._staged().abandon()
+                self.staged().abandon()
             except ClaimLost:
                 raise
             except Exception as error:
@@ -441,7 +373,3 @@ class VmBackup:
             # The repository is away; nothing can have been published before all disks were stored.
             return bool(self.context.memory.get("all_disks_stored"))
         return True
-
-
-def _unusable_reason(base: RestorePoint, error: CheckpointUnusable) -> str:
-    return f"Full, because the checkpoint of {base.taken_at:%-d %B, %H:%M} UTC could not be used. {error.message}"

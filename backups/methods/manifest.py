@@ -101,6 +101,7 @@ def build(
         "taken_at": memory["ready_at"],
         "manager": config["manager"],
         "method": "incremental",
+        "flow": memory.get("flow"),
         "mode": _mode({disk["mode"] for disk in described}),
         "reason": memory["reason"],
         "backup_id": memory["backup_id"],

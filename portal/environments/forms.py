@@ -32,6 +32,13 @@ class EnvironmentForm(forms.Form):
         "Empty: the system's CAs.",
     )
 
+    legacy_backups = forms.BooleanField(
+        label="Back up without snapshots",
+        required=False,
+        help_text="Only matters from compatibility level 4.7 on, where the Manager takes a snapshot for each backup "
+        "and merges it afterwards. Without, a machine cannot be stopped or migrated while it is backed up.",
+    )
+
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"].strip()
         if Environment.objects.filter(name=name).exists():

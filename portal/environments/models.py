@@ -34,6 +34,12 @@ class Environment(models.Model):
     reached_at = models.DateTimeField(null=True, blank=True)
     refreshed_at = models.DateTimeField(null=True, blank=True)
     problem = models.TextField(blank=True)
+    legacy_backups = models.BooleanField(
+        "back up without snapshots",
+        default=False,
+        help_text="From compatibility level 4.7 on the Manager takes a snapshot for each backup and merges it "
+        "afterwards; this asks for the way without one, which blocks the machine's operations meanwhile.",
+    )
     clusters = models.JSONField(default=list)
     storage_domains = models.JSONField(default=list)
     created_at = models.DateTimeField(auto_now_add=True)

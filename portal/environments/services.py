@@ -21,7 +21,15 @@ log = logging.getLogger(__name__)
 
 
 def add_environment(
-    *, actor: Any, name: str, api_url: str, username: str, password: str, ca_pem: str, via: str = "page"
+    *,
+    actor: Any,
+    name: str,
+    api_url: str,
+    username: str,
+    password: str,
+    ca_pem: str,
+    legacy_backups: bool = False,
+    via: str = "page",
 ) -> Environment:
     """Try the connection, then store the Manager and its inventory. Platform admins only.
 
@@ -29,7 +37,9 @@ def add_environment(
     """
     if not actor.is_platform_admin:
         raise NotAllowed("Only a platform admin may add a Manager.")
-    environment = Environment(name=name, api_url=api_url, username=username, ca_pem=ca_pem)
+    environment = Environment(
+        name=name, api_url=api_url, username=username, ca_pem=ca_pem, legacy_backups=legacy_backups
+    )
     environment.set_password(password)
     found = _read(environment)
     with transaction.atomic():

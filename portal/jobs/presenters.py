@@ -46,6 +46,12 @@ KINDS = {
         left_alone="The machine and its other restore points were not touched.",
         cancelling="Reading stops. The restore point stays as it is and counts as not verified.",
     ),
+    "vm_cleanup": KindWords(
+        doing="Cleaning up after backups of {vm}",
+        done="Cleaned up after backups of {vm}",
+        left_alone="The machine and its restore points were not touched.",
+        cancelling="What earlier backups left on the Manager stays there for now; it is tried again later.",
+    ),
 }
 OTHER = KindWords(
     doing="{title}",
@@ -53,7 +59,12 @@ OTHER = KindWords(
     left_alone="Nothing outside this job was changed.",
     cancelling="The job cleans up what it began and ends within seconds.",
 )
-KIND_LABELS = {"vm_backup": "Backup", "vm_restore": "Restore", "point_verify": "Verification"}
+KIND_LABELS = {
+    "vm_backup": "Backup",
+    "vm_restore": "Restore",
+    "point_verify": "Verification",
+    "vm_cleanup": "Clean-up",
+}
 
 VIA_WORDS = {
     "page": "in the browser",

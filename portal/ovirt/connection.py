@@ -8,18 +8,26 @@ import json
 import logging
 import ssl
 import tempfile
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ovirtsdk4 as sdk
+import pycurl
 
-from portal.ovirt.errors import ManagerError, ManagerTooSlow, ManagerUntrusted, calling
+from portal.ovirt.errors import (
+    ManagerError,
+    ManagerTooSlow,
+    ManagerUntrusted,
+    calling,
+    was_not_answered,
+)
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +62,88 @@ class ManagerAddress:
         return path
 
 
-class _Connection(sdk.Connection):
-    """The SDK's login has no timeout of its own (reference 1.1); this one has."""
+class Patience:
+    """Waits while a Manager does not answer, as while it is restarted; `tell` is called once an outage.
 
-    def __init__(self, *, sso_timeout: int, **kwargs: Any) -> None:
+    After `seconds` without any answer it is used up, until the Manager answers again. `pause` may raise to stop.
+    """
+
+    def __init__(self, seconds: float, pause: Pause, tell: Callable[[str], None]) -> None:
+        self._seconds = seconds
+        self._pause = pause
+        self._tell = tell
+        self._since: float | None = None
+
+    def answered(self) -> None:
+        self._since = None
+
+    def wait(self) -> bool:
+        """Wait before another try; False if there is to be none."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            if self._seconds > 0:
+                self._tell("The Manager does not answer; waiting for it.")
+        if now - self._since >= self._seconds:
+            return False
+        self._pause(min(5.0, max(0.5, (now - self._since) / 4)))
+        return True
+
+
+# The web server answers so in place of an engine that is being started.
+_ENGINE_AWAY = (502, 503, 504)
+
+
+class _Connection(sdk.Connection):
+    """The SDK's, with a time limit for the login (it has none: reference 1.1) and patience with a Manager that is away.
+
+    Repeated is only what cannot have been carried out: what could not be sent, and questions.
+    """
+
+    def __init__(self, *, sso_timeout: int, patience: Patience | None, **kwargs: Any) -> None:
         self._sso_timeout = sso_timeout
+        self._patience = patience
         super().__init__(**kwargs)
+
+    def wait(self, context: Any, failed_auth: bool = False) -> Any:
+        request = context[3]
+        while True:
+            try:
+                response = super().wait(context, failed_auth)
+            except sdk.Error as error:
+                with suppress(pycurl.error):
+                    self._multi.remove_handle(context[0])  # the SDK forgets to
+                if not (was_not_answered(error, never_sent=request.method != "GET") and self._waits()):
+                    raise
+            else:
+                away = response.code in _ENGINE_AWAY and request.method == "GET"
+                if not (away and self._waits()):
+                    if self._patience and not away:
+                        self._patience.answered()
+                    return response
+            context = self._send_again(request)
+
+    def _send_again(self, request: Any) -> Any:
+        """Sending logs in again if it must, which may fail in the same way."""
+        while True:
+            try:
+                return self.send(request)
+            except sdk.ConnectionError:
+                if not self._waits():
+                    raise
+
+    def _waits(self) -> bool:
+        return self._patience is not None and self._patience.wait()
+
+    def log_in(self) -> None:
+        while True:
+            try:
+                self.authenticate()
+            except sdk.ConnectionError:
+                if not self._waits():
+                    raise
+            else:
+                return
 
     def _get_sso_response(self, url: str, params: Mapping[str, str]) -> Any:
         data = urllib.parse.urlencode(params).encode()
@@ -72,6 +156,8 @@ class _Connection(sdk.Connection):
             ) as answer:
                 body = answer.read(_MAX_SSO_ANSWER)
         except urllib.error.HTTPError as error:
+            if error.code in _ENGINE_AWAY:
+                raise sdk.ConnectionError("The login service is not there.") from error
             body = error.read(_MAX_SSO_ANSWER)  # a refused login answers 400 with JSON
         except ssl.SSLCertVerificationError as error:
             raise _untrusted() from error
@@ -92,10 +178,12 @@ def _untrusted() -> ManagerUntrusted:
 
 
 @contextmanager
-def connect(address: ManagerAddress, *, correlation_id: str | None = None) -> Iterator[sdk.Connection]:
+def connect(
+    address: ManagerAddress, *, correlation_id: str | None = None, patience: Patience | None = None
+) -> Iterator[sdk.Connection]:
     """A logged-in connection; `correlation_id` (at most 36 of [0-9A-Za-z_-]) stands in the Manager's events.
 
-    Raises the errors of portal.ovirt.errors. Logging out never hides the body's own error.
+    With `patience` a Manager that is away for a while is waited for. Raises the errors of portal.ovirt.errors. Logging out never hides the body's own error.
     """
     ca_file = address.ca_file()
     with calling("answer"):
@@ -106,9 +194,10 @@ def connect(address: ManagerAddress, *, correlation_id: str | None = None) -> It
             ca_file=str(ca_file) if ca_file else None,
             timeout=address.timeout_seconds,
             sso_timeout=address.timeout_seconds,
+            patience=patience,
             headers={"Correlation-Id": correlation_id} if correlation_id else {},
         )
-        connection.authenticate()
+        connection.log_in()
     try:
         yield connection
     finally:

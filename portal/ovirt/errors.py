@@ -76,6 +76,21 @@ _CURL_CODE = re.compile(r"<(?:pycurl|curl)[^>]*>, (\d+),|HTTP request: \((\d+),"
 _TLS_CODES = {pycurl.E_SSL_CACERT, 60, pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SSL_CERTPROBLEM, 77}
 
 
+# Codes of libcurl: nothing was sent (name not found, connection refused); no answer came (timeout, cut).
+_NEVER_SENT = {6, 7}
+_NO_ANSWER = _NEVER_SENT | {28, 52, 55, 56}
+
+
+def was_not_answered(error: sdk.Error, *, never_sent: bool) -> bool:
+    """Whether the Manager gave no answer at all; with `never_sent`, only if it cannot have got the request."""
+    if isinstance(error, sdk.ConnectionError):
+        return True  # from the login too, which comes before the request
+    found = _CURL_CODE.search(str(error)) if error.code is None else None
+    if found is None:
+        return False
+    return int(found.group(1) or found.group(2)) in (_NEVER_SENT if never_sent else _NO_ANSWER)
+
+
 @contextmanager
 def calling(what: str) -> Iterator[None]:
     """Translate the SDK's exceptions; `what` completes “The Manager did not …”, like “start the backup”."""

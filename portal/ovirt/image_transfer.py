@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +14,22 @@ from ovirtsdk4 import types
 from portal.errors import PortalError
 from portal.ovirt.connection import Pause, wait_until
 from portal.ovirt.enums import text_of
-from portal.ovirt.errors import ManagerBusy, ManagerObjectMissing, calling
+from portal.ovirt.errors import (
+    ManagerAnswerUnreadable,
+    ManagerBusy,
+    ManagerForbids,
+    ManagerObjectMissing,
+    ManagerUnreachable,
+    calling,
+)
 
 # Seconds of silence after which the Manager ends a transfer by its policy. Never 0, and far above the default
 # of 60, which kills slow consumers (trap 15).
 INACTIVITY_TIMEOUT = 600
 _ENDED = ("finished_success", "finished_failure", "finished_cleanup")
 _GONE = "gone"
+# How long the Manager's lock on a disk may outlive the transfer that had it (trap 29).
+_LOCK_SECONDS = 60
 
 
 class TransferFailed(PortalError):
@@ -64,16 +74,40 @@ def open_transfer(
         else types.ImageTransferTimeoutPolicy.CANCEL,
     )
 
-    def create() -> Any:
+    others = set(open_transfers_of(connection, [disk_id], direction=direction))
+    began = time.monotonic()
+
+    def made_after_all() -> str | None:
+        """The one that a request whose answer was lost has made: the disk had no other before.
+
+        libcurl repeats a request that was cut off, so there may be two: then all but one are ended.
+        """
+        found = sorted(set(open_transfers_of(connection, [disk_id], direction=direction)) - others)
+        for surplus in found[1:]:
+            end_transfer(connection, surplus, pause=pause, timeout_seconds=timeout_seconds)
+        return found[0] if found else None
+
+    def create() -> str | None:
         try:
             with calling("open an image transfer"):
-                return _service(connection).add(order)
+                return str(_service(connection).add(order).id)
         except ManagerBusy:
-            return None  # the lock of an earlier transfer goes last (trap 29)
+            # Either the lock of an earlier transfer, which goes last (trap 29), or a lost answer's own transfer.
+            found = made_after_all()
+            if found is None and time.monotonic() - began > _LOCK_SECONDS:
+                raise
+            return found
+        except (ManagerUnreachable, ManagerAnswerUnreadable):
+            found = made_after_all()
+            if found is None:
+                raise
+            return found
 
-    transfer = wait_until(create, what="open an image transfer", pause=pause, timeout_seconds=60)
-    on_created(transfer.id)
-    return wait_transferring(connection, transfer.id, pause=pause, timeout_seconds=timeout_seconds)
+    transfer_id = wait_until(
+        create, what="open an image transfer", pause=pause, timeout_seconds=timeout_seconds
+    )
+    on_created(transfer_id)
+    return wait_transferring(connection, transfer_id, pause=pause, timeout_seconds=timeout_seconds)
 
 
 def wait_transferring(
@@ -170,6 +204,16 @@ def open_transfers_of(connection: sdk.Connection, disk_ids: Collection[str], *, 
     ]
 
 
+def ended_well(connection: sdk.Connection, *, disk_id: str) -> bool:
+    """How a transfer ended whose record is gone, told by its disk (reference 4.3): `illegal` or gone is badly."""
+    try:
+        with calling("tell about the disk"):
+            disk = connection.system_service().disks_service().disk_service(disk_id).get()
+    except ManagerObjectMissing:
+        return False
+    return text_of(disk.status) != "illegal"
+
+
 def _get(connection: sdk.Connection, transfer_id: str) -> Any:
     try:
         with calling("tell about an image transfer"):
@@ -180,8 +224,18 @@ def _get(connection: sdk.Connection, transfer_id: str) -> Any:
 
 def _act(connection: sdk.Connection, transfer_id: str, action: str) -> None:
     """The Manager answers 200 to any action, even on a dead transfer (trap 12): the phase decides."""
-    with calling(f"{action} the image transfer"):
-        getattr(_service(connection).image_transfer_service(transfer_id), action)()
+    try:
+        with calling(f"{action} the image transfer"):
+            getattr(_service(connection).image_transfer_service(transfer_id), action)()
+    except ManagerForbids as error:
+        raise ManagerForbids(
+            f"The Manager did not {action} the image transfer: the portal's account may start transfers, "
+            "but not end them.",
+            detail=error.detail,
+            http_status=error.http_status,
+            hint="Give the account a role with the right to create disks on the whole system (a role on single "
+            f"machines does not do, trap 25). Transfers end by themselves after {INACTIVITY_TIMEOUT // 60} minutes.",
+        ) from error
 
 
 def _service(connection: sdk.Connection) -> Any:

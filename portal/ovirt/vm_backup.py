@@ -14,9 +14,20 @@ from ovirtsdk4 import types
 from portal.errors import PortalError
 from portal.ovirt.connection import Pause, wait_until
 from portal.ovirt.enums import text_of
-from portal.ovirt.errors import ManagerObjectMissing, ManagerRefused, calling
+from portal.ovirt.errors import (
+    ManagerAnswerUnreadable,
+    ManagerBusy,
+    ManagerObjectMissing,
+    ManagerRefused,
+    ManagerTooSlow,
+    ManagerUnreachable,
+    calling,
+)
 
 FINAL = ("succeeded", "failed")
+# Events that tell of a backup's bad end (reference 3.12), and how late an event may come after a record is gone.
+_FAILURES = {10791, 10792, 10795, 10814}
+_EVENT_SECONDS = 15
 
 
 class CheckpointUnusable(PortalError):
@@ -29,12 +40,37 @@ class BackupFailed(PortalError):
     retryable = True
 
 
+class BackupImpossible(PortalError):
+    """The Manager will not back this machine up until somebody changes something."""
+
+
+class MachineChanged(PortalError):
+    """The machine is no longer as it was described a moment ago."""
+
+    retryable = True
+
+
+# Refusals that waiting does not mend (reference 3.2), by a part of their text, and what does.
+_LASTING = {
+    "Hosted Engine": "The Manager's own machine is kept safe by engine-backup, not by this kind of backup.",
+    "are not active": "Activate the disk on the machine, or detach it; then refresh the inventory and try again.",
+    "previewing a Snapshot": "Commit or undo the preview of the snapshot, then try again.",
+    "Please upgrade the host": "Upgrade the host, or move the machine to a newer one.",
+    "not supported by the host": "Move the machine to a host that can, or stop it and try again.",
+    "Bitmaps operations are not supported": "Start the machine, or raise its compatibility level to 4.5 or later.",
+}
+
+
 @dataclass(frozen=True)
 class BackupState:
-    """`to_checkpoint_id` is only there from `ready` on, and never for raw disks alone (trap 2)."""
+    """`to_checkpoint_id` is only there from `ready` on, and never for raw disks alone (trap 2).
+
+    `snapshot_id` is the automatic snapshot of a hybrid backup (reference 3.6), None in the other flows.
+    """
 
     phase: str
     to_checkpoint_id: str | None
+    snapshot_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +107,13 @@ def start_backup(
     disk_ids: Sequence[str],
     from_checkpoint_id: str | None,
     description: str,
-) -> None:
-    """Start a backup under an id of our choosing, so that a lost answer loses nothing.
+    legacy: bool = False,
+) -> str:
+    """Start a backup under an id of our choosing, so that a lost answer loses nothing; returns its id.
 
-    Raises CheckpointUnusable when the Manager names the checkpoint as the reason, else ManagerError.
+    Managers before 4.5.0 choose an id themselves: then the answer, or else `description`, which must be unique,
+    tells it. `legacy` asks for the flow without a snapshot (reference 3.1). Raises CheckpointUnusable when the
+    Manager names the checkpoint as the reason, BackupImpossible, MachineChanged, or else ManagerError.
     """
     backup = types.Backup(
         id=backup_id,
@@ -84,14 +123,54 @@ def start_backup(
     )
     try:
         with calling("start the backup"):
-            _vm(connection, vm_id).backups_service().add(backup)
+            made = (
+                _vm(connection, vm_id)
+                .backups_service()
+                .add(backup, query={"legacy": "true"} if legacy else None)
+            )
+        return str(made.id or backup_id)
     except ManagerRefused as error:
         if from_checkpoint_id and _blames_checkpoint(error):
             raise CheckpointUnusable(
                 f"The Manager does not accept the checkpoint {from_checkpoint_id}: "
                 f"{error.detail or 'it gave no reason'}"
             ) from error
-        raise
+        # libcurl itself repeats a request whose answer was cut off: the second one is refused because of the first.
+        found = find_backup(connection, vm_id=vm_id, backup_id=backup_id, description=description)
+        if found is None:
+            raise _explained(error) from error
+        return found
+    except (ManagerUnreachable, ManagerAnswerUnreadable):
+        found = find_backup(connection, vm_id=vm_id, backup_id=backup_id, description=description)
+        if found is None:
+            raise
+        return found
+
+
+def _explained(error: ManagerRefused) -> PortalError:
+    for words, hint in _LASTING.items():
+        if words in error.detail:
+            return BackupImpossible(error.message, hint=hint)
+    if "does not exist" in error.detail and "disk" in error.detail:
+        return MachineChanged(
+            "A disk was removed from the machine while its backup was being started, so nothing was begun.",
+            hint="It is tried again with the disks that are left.",
+        )
+    return error
+
+
+def is_busy(error: PortalError) -> bool:
+    """Whether the Manager only asked to come back later: something else is going on with the machine."""
+    return isinstance(error, ManagerBusy)
+
+
+def find_backup(connection: sdk.Connection, *, vm_id: str, backup_id: str, description: str) -> str | None:
+    """The id of a backup that was ordered under that id or description, whatever became of it; else None."""
+    if backup_state(connection, vm_id=vm_id, backup_id=backup_id) is not None:
+        return backup_id
+    with calling("list the machine's backups"):
+        found = _vm(connection, vm_id).backups_service().list()
+    return next((str(item.id) for item in found if item.description == description), None)
 
 
 def _blames_checkpoint(error: ManagerRefused) -> bool:
@@ -106,7 +185,11 @@ def backup_state(connection: sdk.Connection, *, vm_id: str, backup_id: str) -> B
             backup = _vm(connection, vm_id).backups_service().backup_service(backup_id).get()
     except ManagerObjectMissing:
         return None
-    return BackupState(text_of(backup.phase) or "unknown", backup.to_checkpoint_id)
+    return BackupState(
+        text_of(backup.phase) or "unknown",
+        backup.to_checkpoint_id,
+        backup.snapshot.id if backup.snapshot else None,
+    )
 
 
 def open_backups(connection: sdk.Connection, *, vm_id: str) -> list[OpenBackup]:
@@ -153,16 +236,38 @@ def backup_events(connection: sdk.Connection, backup_id: str) -> list[tuple[int,
 
 def freeze_failed(connection: sdk.Connection, *, vm_id: str, since: dt.datetime) -> bool:
     """Whether the Manager recorded since then that the guest could not be frozen (event 10764)."""
+    return _recorded(connection, 10764, vm_id=vm_id, since=since)
+
+
+def merge_failed(connection: sdk.Connection, *, vm_id: str, since: dt.datetime) -> bool:
+    """Whether the Manager recorded since then that it may not have removed its automatic snapshot (event 10813)."""
+    return _recorded(connection, 10813, vm_id=vm_id, since=since)
+
+
+def _recorded(connection: sdk.Connection, code: int, *, vm_id: str, since: dt.datetime) -> bool:
     with calling("list its events"):
         events = (
-            connection.system_service().events_service().list(search=f"type=10764 and vm.id={vm_id}", max=5)
+            connection.system_service().events_service().list(search=f"type={code} and vm.id={vm_id}", max=5)
         )
     return any(event.time is not None and event.time >= since for event in events)
 
 
-def ended_well(connection: sdk.Connection, *, backup_id: str) -> bool:
-    """Whether the Manager's events say that the backup completed, when its record is no longer kept."""
-    return any(code == 10793 for code, _ in backup_events(connection, backup_id))
+def ended_well(connection: sdk.Connection, *, backup_id: str, pause: Pause) -> bool:
+    """Whether the Manager's events say that the backup completed, when its record is no longer kept (trap 10).
+
+    Managers before 4.4.7 drop the record at once, and may write the event a moment later.
+    """
+
+    def look() -> bool | None:
+        codes = {code for code, _ in backup_events(connection, backup_id)}
+        if codes & _FAILURES:
+            return False
+        return True if 10793 in codes else None
+
+    try:
+        return wait_until(look, what="tell how the backup ended", pause=pause, timeout_seconds=_EVENT_SECONDS)
+    except ManagerTooSlow:
+        return False
 
 
 def backup_disks(connection: sdk.Connection, *, vm_id: str, backup_id: str) -> list[BackupDisk]:

@@ -17,12 +17,13 @@ def made(day: int, *, checkpoint: bool = True) -> RestorePoint:
     return RestorePoint(taken_at=moment, checkpoint_id=uuid.uuid4() if checkpoint else None)
 
 
-def choose(points, usable, *, compatibility="4.6", full=False):
+def choose(points, usable, *, compatibility="4.6", full=False, broken=None):
     return choose_base(
         points,
         {str(point.checkpoint_id) for point in usable},
         compatibility=compatibility,
         full_asked=full,
+        broken=broken,
     )
 
 
@@ -71,3 +72,28 @@ def test_otherwise_it_is_full_and_says_why(points, options, words):
 def test_levels_from_four_five_on_and_unknown_ones_try_incremental(compatibility):
     point = made(9)
     assert choose([point], [point], compatibility=compatibility).point is point
+
+
+def test_a_broken_checkpoint_is_passed_over_for_the_next_older_one():
+    newest, older, oldest = made(9), made(8), made(7)
+    points = [newest, older, oldest]
+    choice = choose(points, points, broken={str(newest.checkpoint_id): "The blocks were not told."})
+    assert choice.point is older
+    assert choice.reason == (
+        "Incremental since the restore point of 8 March, 02:30, because the checkpoint of 9 March, 02:30 "
+        "could not be used (The blocks were not told)."
+    )
+
+
+def test_with_every_checkpoint_broken_it_is_full_and_names_them_all():
+    newest, older = made(9), made(8)
+    broken = {str(newest.checkpoint_id): "One.", str(older.checkpoint_id): "Two."}
+    choice = choose([newest, older], [newest, older], broken=broken)
+    assert choice.point is None
+    assert choice.reason == (
+        "Full, because the checkpoint of 9 March, 02:30 could not be used (One), "
+        "and the checkpoint of 8 March, 02:30 could not be used (Two)."
+    )
+    # Live, the Manager has dropped the others too: they are not held against anybody.
+    dropped = choose([newest, older], [], broken={str(newest.checkpoint_id): "One."})
+    assert dropped.reason == "Full, because the checkpoint of 9 March, 02:30 could not be used (One)."

@@ -96,3 +96,14 @@ def test_the_page_asks_for_the_machines_name(people, point):
     assert page.status_code == 200
     assert "casync extract" not in page.content.decode()
     assert client.get(reverse("restores:restore", args=[point.uuid])).status_code == 404
+
+
+@pytest.mark.parametrize(("state", "needed"), [(JobState.INTERRUPTED, True), (JobState.SUCCEEDED, False)])
+def test_the_base_of_a_running_incremental_stays(people, point, state, needed):
+    JobFactory(vm=point.vm, state=state, resume_state={"base_point": str(point.uuid)})
+    if needed:
+        with pytest.raises(PointInUse, match="continues from it"):
+            delete(people.alice, point)
+    else:
+        delete(people.alice, point)
+    assert (point.deleted_at is None) == needed

@@ -400,3 +400,8 @@ def has_open(pid: int, path: Path) -> bool:
     """Whether the process has the file open."""
     links = Path(f"/proc/{pid}/fd").iterdir()
     return any(link.resolve() == path.resolve() for link in links if link.is_symlink())
+
+
+def wait_told(job: Job, words: str) -> None:
+    """Until the job's log holds these words."""
+    wait_until_fast(lambda: words in told(job), job, what=f"{words!r} in the log of {job.title}")
