@@ -19,7 +19,6 @@ from lab.engine.tags import names_found_by
 EMPTY = {
     "affinitylabels": "affinity_labels",
     "applications": "applications",
-    "cdroms": "cdroms",
     "graphicsconsoles": "graphics_consoles",
     "hostdevices": "host_devices",
     "numanodes": "vm_numa_nodes",
@@ -181,7 +180,7 @@ async def add_attachment(call: Call) -> Reply:
     )
     if exists:
         assert wanted.id is not None
-        attachment = call.manager.attachments.attach(vm, wanted.id, request)
+        attachment = await call.manager.attachments.attach(vm, wanted.id, request)
         return created(call, attachment_element(attachment))
     attachment = call.manager.attachments.create(vm, wanted, request)
     return created(call, attachment_element(attachment), pending=True)
@@ -193,7 +192,7 @@ async def update_attachment(call: Call) -> ET.Element:
     disk = body.find("disk")
     if disk is not None and len(disk):
         await call.manager.disks.update(call.manager.core.disk(attachment.disk_id), disk_request(disk))
-    call.manager.attachments.update(vm, attachment, attachment_request(body))
+    await call.manager.attachments.update(vm, attachment, attachment_request(body))
     return attachment_element(attachment)
 
 
@@ -201,7 +200,7 @@ async def remove_attachment(call: Call) -> Reply:
     """`detach_only` defaults to true; false removes the disk."""
     vm = _vm(call)
     attachment = call.manager.attachments.get(vm, call.ids["disk"])
-    call.manager.attachments.detach(vm, attachment, detach_only=call.flag("detach_only", True))
+    await call.manager.attachments.detach(vm, attachment, detach_only=call.flag("detach_only", True))
     return removed(call)
 
 

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from lab.api import (
     resources_backups,
+    resources_cdroms,
     resources_disks,
     resources_inventory,
     resources_log,
@@ -51,6 +52,7 @@ class ApiServer:
             resources_vms,
             resources_backups,
             resources_disks,
+            resources_cdroms,
             resources_tags,
             resources_log,
         ):

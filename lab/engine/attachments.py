@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Disks on VMs."""
 
+import logging
 from dataclasses import dataclass
 
 from lab.engine.core import Core
 from lab.engine.disks import DiskCommands, DiskRequest
-from lab.engine.faults import EntityMissing, incomplete, locked_disks, not_found_by, refused
+from lab.engine.faults import EngineFault, EntityMissing, incomplete, locked_disks, not_found_by, refused
+from lab.engine.hotplug import HotPlug
 from lab.engine.state import Attachment, Disk, Vm
 
+log = logging.getLogger(__name__)
+
 INTERFACES = ("virtio", "virtio_scsi", "ide", "sata", "spapr_vscsi")
-# The stand-in hypervisor has no hot plug; the engine's own refusals of one read like this (wording inferred).
-NO_HOT_PLUG = "Hot plug is not supported by the host for this VM. Shut the VM down and try again."
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class AttachmentCommands:
     def __init__(self, core: Core, disks: DiskCommands) -> None:
         self._core = core
         self._disks = disks
+        self._hot = HotPlug(core)
 
     def get(self, vm: Vm, disk_id: str) -> Attachment:
         """Raises EntityMissing."""
@@ -36,13 +39,20 @@ class AttachmentCommands:
                 return attachment
         raise EntityMissing(disk_id)
 
-    def attach(self, vm: Vm, disk_id: str, request: AttachmentRequest) -> Attachment:
-        """Attach a disk that exists. Raises EngineFault; the order of the checks follows AttachDiskToVmCommand."""
+    async def attach(self, vm: Vm, disk_id: str, request: AttachmentRequest) -> Attachment:
+        """Attach a disk that exists, and plug it. Raises EngineFault, and then nothing is attached; the order of the
+        checks follows AttachDiskToVmCommand."""
         disk = self._core.state.disks.get(disk_id)
         if disk is None:
             raise not_found_by("Disk", f"id={disk_id}")
         self._check(vm, disk, request)
         attachment = self._add(vm, disk, request)
+        if attachment.active:
+            try:
+                await self._hot.plug(vm, attachment)
+            except EngineFault:
+                self._core.state.attachments.remove(attachment)
+                raise
         self._core.events.add(
             2016,
             f"Disk {disk.alias} was successfully attached to VM {vm.name} by {self._core.events.user_name}.",
@@ -51,9 +61,23 @@ class AttachmentCommands:
         return attachment
 
     def create(self, vm: Vm, disk: DiskRequest, request: AttachmentRequest) -> Attachment:
-        """Create a disk and attach it in one step."""
+        """Create a disk and attach it in one step; a VM that is up gets it when it has been created (AddDiskCommand)."""
         self._check_vm(vm, request, "add Virtual Disk")
-        return self._add(vm, self._disks.add(disk, vm), request)
+        attachment = self._add(vm, self._disks.add(disk, vm), request)
+        if attachment.active and vm.status != "down":
+            attachment.active = False
+            self._core.spawn(self._plug_when_created(vm, attachment), f"plug disk {attachment.disk_id}")
+        return attachment
+
+    async def _plug_when_created(self, vm: Vm, attachment: Attachment) -> None:
+        disk = self._core.disk(attachment.disk_id)
+        await self._disks.created(disk)
+        if attachment in self._core.state.attachments and disk.status == "ok":
+            try:
+                await self._hot.plug(vm, attachment)
+            except EngineFault as error:
+                # The event has told; the disk stays attached and unplugged, as in the engine.
+                log.info("%s", error)
 
     def _add(self, vm: Vm, disk: Disk, request: AttachmentRequest) -> Attachment:
         attachment = Attachment(
@@ -89,8 +113,8 @@ class AttachmentCommands:
             raise incomplete("DiskAttachment", "interface")
         if request.interface not in INTERFACES:
             raise incomplete("DiskAttachment", "interface")
-        if request.active is not False and vm.status != "down":
-            raise refused("hot plug Virtual Disk", NO_HOT_PLUG)
+        if request.active is not False:
+            self._hot.check(vm, request.interface, action)
         if vm.backup_id is not None:
             raise refused(action, "The VM is during a backup operation.")
         if request.bootable:
@@ -103,30 +127,44 @@ class AttachmentCommands:
                 text = f"VM {vm.name} can only have one bootable disk. Disk {alias} is already bootable."
                 raise refused(action, text)
 
-    def update(self, vm: Vm, attachment: Attachment, request: AttachmentRequest) -> None:
-        """Change an attachment. Raises EngineFault."""
-        changes_plug = request.active is not None and request.active != attachment.active
-        if changes_plug and vm.status != "down":
-            raise refused("hot plug Virtual Disk", NO_HOT_PLUG)
+    async def update(self, vm: Vm, attachment: Attachment, request: AttachmentRequest) -> None:
+        """Change an attachment; `active` plugs and unplugs (BackendDiskAttachmentResource). Raises EngineFault."""
         if vm.backup_id is not None:
             raise refused("edit Virtual Disk", "The VM is during a backup operation.")
+        if request.active is not None and request.active != attachment.active:
+            await self._switch(vm, attachment, request.active)
         if request.bootable:
             self._check_no_boot_disk(vm, "edit Virtual Disk", attachment.disk_id)
         attachment.interface = request.interface or attachment.interface
-        for name in ("bootable", "active", "read_only", "pass_discard"):
+        for name in ("bootable", "read_only", "pass_discard"):
             value = getattr(request, name)
             if value is not None:
                 setattr(attachment, name, value)
 
-    def detach(self, vm: Vm, attachment: Attachment, *, detach_only: bool) -> None:
-        """Take the disk off the VM; with `detach_only` false also remove it."""
+    async def _switch(self, vm: Vm, attachment: Attachment, active: bool) -> None:
+        disk = self._core.disk(attachment.disk_id)
+        action = f"{'hot plug' if active else 'hot unplug'} Virtual Disk"
+        self._hot.check(vm, attachment.interface, action)
+        if disk.status == "locked":
+            raise locked_disks(action, [disk.alias])
+        if active and self._core.state.open_transfers_of_disk(disk.id):
+            raise refused(action, f"Disk {disk.alias} is being transferred.")
+        await (self._hot.plug if active else self._hot.unplug)(vm, attachment)
+        self._hot.tell(vm, disk, plugged=active)
+
+    async def detach(self, vm: Vm, attachment: Attachment, *, detach_only: bool) -> None:
+        """Take the disk off the VM, out of a running one too; with `detach_only` false also remove it.
+
+        Raises EngineFault."""
         disk = self._core.disk(attachment.disk_id)
         if vm.backup_id is not None:
             raise refused("detach Virtual Disk", "The VM is during a backup operation.")
         if disk.status == "locked":
             raise locked_disks("detach Virtual Disk", [disk.alias])
+        if attachment.active:
+            self._hot.check(vm, attachment.interface, "detach Virtual Disk")
         if attachment.active and vm.status != "down":
-            raise refused("hot unplug Virtual Disk", NO_HOT_PLUG)
+            await self._hot.unplug(vm, attachment)
         if not detach_only:
             self._disks.remove(disk)
             return

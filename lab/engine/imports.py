@@ -42,7 +42,7 @@ class ImportCommands:
         self._core.state.vms[vm.id] = vm
         with self._core.jobs.running(f"Importing VM {vm.name} from configuration"):
             self._add_nics(vm, described, regenerate_ids)
-            self._attach(vm, described)
+            await self._attach(vm, described)
             vm.status = "image_locked"
             await self._core.clock.pause(IMPORT_SECONDS)
             await self._vms.at("creation", vm)
@@ -117,14 +117,14 @@ class ImportCommands:
                 return profile.id
         return None
 
-    def _attach(self, vm: Vm, described: OvfVm) -> None:
+    async def _attach(self, vm: Vm, described: OvfVm) -> None:
         if not described.disks:
             return
         failed = []
         for disk in described.disks:
             wanted = AttachmentRequest(disk.interface, disk.bootable, disk.active, disk.read_only)
             try:
-                self._attachments.attach(vm, disk.disk_id, wanted)
+                await self._attachments.attach(vm, disk.disk_id, wanted)
             except EngineFault:
                 failed.append(disk.alias)
         if failed:

@@ -156,6 +156,7 @@ class Nic:
 class Vm:
     """`guest` describes the program that writes inside the VM while it runs, if there is one.
 
+    `disc` is the ISO disk in the CD drive at the next start, `current_disc` the one that is in it while the VM runs.
     `backup_id` is the exclusive lock of a live or cold backup; `removing_checkpoint` that of a removal."""
 
     id: str
@@ -188,6 +189,8 @@ class Vm:
     boot_devices: tuple[str, ...] = ("hd",)
     bios_type: str = "q35_sea_bios"
     guest: GuestSpec | None = None
+    disc: str | None = None
+    current_disc: str | None = None
     tag_ids: set[str] = field(default_factory=set)
     backup_id: str | None = None
     removing_checkpoint: str | None = None

@@ -176,9 +176,11 @@ class VmCommands:
     async def launch(self, vm: Vm) -> bool:
         """Start the processes of the VM; False, with an event and the VM down, if they refuse."""
         volumes = [volume_of(disk) for disk in self.active_disks(vm)]
+        # A guest whose disk is not plugged has nothing to write to.
+        here = vm.guest is not None and any(v.disk_id == vm.guest.writer_disk_id for v in volumes)
         try:
             await self.at("start", vm)
-            await self._core.hypervisor.start_vm(vm.id, volumes, vm.guest)
+            await self._core.hypervisor.start_vm(vm.id, volumes, vm.guest if here else None)
         except (HypervisorError, CommandFailed, EngineFault) as error:
             vm.status = "down"
             text = f"VM {vm.name} is down with error. Exit message: {error}."
@@ -186,6 +188,7 @@ class VmCommands:
             return False
         vm.host_id = self._core.host.id
         vm.start_time = self._core.clock.now()
+        vm.current_disc = vm.disc
         return True
 
     def stop(self, vm: Vm, *, shutdown: bool, force: bool) -> None:
@@ -219,6 +222,7 @@ class VmCommands:
 
     def _is_down(self, vm: Vm) -> None:
         vm.status, vm.host_id, vm.stop_time = "down", None, self._core.clock.now()
+        vm.current_disc = None
 
     async def watch(self) -> None:
         """Notice VMs whose process has died, for ever."""

@@ -70,6 +70,21 @@ class Hypervisor:
         async with self._locks[vm_id]:
             await self._stop(vm_id, unclean=unclean)
 
+    async def plug(self, vm_id: str, volume: Volume) -> None:
+        """Open a disk in a running VM. Raises HypervisorError."""
+        async with self._locks[vm_id]:
+            await self._running(vm_id).add_disk(volume)
+
+    async def unplug(self, vm_id: str, disk_id: str) -> None:
+        """Take a disk out of a running VM, whatever the guest does with it. Raises HypervisorError."""
+        async with self._locks[vm_id]:
+            await self._running(vm_id).remove_disk(disk_id)
+
+    def _running(self, vm_id: str) -> StorageDaemon:
+        if not self.is_running(vm_id):
+            raise HypervisorError(f"VM {vm_id} is not running")
+        return self._daemons[vm_id]
+
     def is_running(self, vm_id: str) -> bool:
         """False also if the VM's process died by itself; `stop_vm` then only tidies up."""
         daemon = self._daemons.get(vm_id)

@@ -88,8 +88,8 @@ class StorageDaemon:
         """Open all volumes for writing. Raises HypervisorError, and then nothing runs."""
         try:
             await self._launch()
-            for number, volume in enumerate(volumes):
-                await self._add_disk(f"vd{chr(ord('a') + number)}", volume)
+            for volume in volumes:
+                await self.add_disk(volume)
         except BaseException:
             await self.kill()
             raise
@@ -117,7 +117,7 @@ class StorageDaemon:
 
     async def export_for_guest(self, disk_id: str) -> str:
         """A writable NBD export of the running disk, for programs inside the guest; returns its name."""
-        name = f"guest-{disk_id}"
+        name = _guest_export(disk_id)
         await self.execute(
             "block-export-add",
             **{"type": "nbd", "id": name, "name": name, "node-name": self.node(disk_id), "writable": True},
@@ -201,7 +201,9 @@ class StorageDaemon:
             return False
         return True
 
-    async def _add_disk(self, node: str, volume: Volume) -> None:
+    async def add_disk(self, volume: Volume) -> None:
+        """Open one more volume for writing. Raises HypervisorError."""
+        node = self._free_node()
         file = {"driver": "file", "filename": str(volume.path)}
         await self.execute(
             "blockdev-add",
@@ -209,6 +211,21 @@ class StorageDaemon:
         )
         self._nodes[volume.disk_id] = node
         self.volumes[volume.disk_id] = volume
+
+    async def remove_disk(self, disk_id: str) -> None:
+        """Close a volume, which stores its bitmaps; the guest's own connection to it is cut. Raises HypervisorError."""
+        node = self.node(disk_id)
+        await self.delete_export(_guest_export(disk_id))
+        await self.execute("blockdev-del", **{"node-name": node})
+        del self._nodes[disk_id]
+        del self.volumes[disk_id]
+
+    def _free_node(self) -> str:
+        """The first free name of `vda`, `vdb` …, `vdaa` …, as a guest's kernel would choose it."""
+        taken = set(self._nodes.values())
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        names = (f"vd{first}{last}" for first in ("", *letters) for last in letters)
+        return next(name for name in names if name not in taken)
 
     async def _quietly(self, command: str, **arguments: object) -> None:
         """For commands that end something: already gone is as good."""
@@ -232,6 +249,10 @@ class StorageDaemon:
             log.debug("QMP of VM %s: %r", self.vm_id, error)
         self._sockets.release(self._qmp_socket)
         self._sockets.release(self.nbd_socket)
+
+
+def _guest_export(disk_id: str) -> str:
+    return f"guest-{disk_id}"
 
 
 def live_url(socket: Path, export: str) -> str:

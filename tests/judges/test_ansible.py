@@ -36,6 +36,7 @@ def test_information_is_what_the_manager_holds(lab: RunningLab, client: Client, 
         assert "Envelope" in vm["initialization"]["configuration"]["data"]
     (vm,) = found["machine with what belongs to it"]["ovirt_vms"]
     assert vm["cluster"]["data_center"]["name"] == "Default"
+    assert vm["current_cd"]["id"] == "00000000-0000-0000-0000-000000000000"
     assert {a["disk"]["id"] for a in vm["disk_attachments"]} == set(client.disk_ids(vm["id"]))
     assert all(a["disk"]["provisioned_size"] > 0 for a in vm["disk_attachments"])
     assert {nic["vnic_profile"]["name"] for nic in vm["nics"]} >= {"ovirtmgmt"}

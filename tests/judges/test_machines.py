@@ -51,23 +51,44 @@ def test_a_floating_disk_is_made(lab: RunningLab, client: Client, examples: Exam
 
 
 @judge("add_vm_disk.py")
-def test_a_disk_is_made_on_a_machine(lab: RunningLab, client: Client, examples: Examples) -> None:
-    vm = lab.vm("files-01")
+@pytest.mark.parametrize("name", ["files-01", "web-01"])
+def test_a_disk_is_made_on_a_machine(lab: RunningLab, client: Client, examples: Examples, name: str) -> None:
+    """On a stopped one, and on a running one, which gets it as soon as it is there."""
+    vm = lab.vm(name)
     with one_new_disk(client) as made:
-        literals = {"name=myvm": "name=files-01", "mydisk": "judged", "mydata": "data-01"}
+        literals = {"name=myvm": f"name={name}", "mydisk": "judged", "mydata": "data-01"}
         examples.run_as_if("add_vm_disk.py", literals)
     (disk,) = made
-    attachment = client.vm(vm.id).disk_attachments_service().attachment_service(disk.id).get()
-    assert (attachment.interface, attachment.bootable, attachment.active) == (
-        types.DiskInterface.VIRTIO,
-        False,
-        True,
-    )
     assert (disk.name, disk.provisioned_size) == ("judged", 10 * GIB)
     service = client.vm(vm.id).disk_attachments_service().attachment_service(disk.id)
+    wait_for(lambda: service.get().active, "the disk is plugged")
+    attachment = service.get()
+    assert (attachment.interface, attachment.bootable) == (types.DiskInterface.VIRTIO, False)
     service.remove()
     wait_for(lambda: client.is_gone(service), "the disk is detached")
     remove_disk(client, disk.id)
+
+
+@judge("deactivate_disk_attachment.py")
+def test_a_disk_is_unplugged_from_a_running_machine(
+    lab: RunningLab, client: Client, examples: Examples
+) -> None:
+    vm = lab.vm("web-01")
+    disk_id = client.add_disk(1 << 20, "judged")
+    attachments = client.vm(vm.id).disk_attachments_service()
+    attachments.add(
+        types.DiskAttachment(
+            disk=types.Disk(id=disk_id), interface=types.DiskInterface.VIRTIO, active=True, bootable=False
+        )
+    )
+    service = attachments.attachment_service(disk_id)
+    assert service.get().active is True
+    literals = {"name=myvm": "name=web-01", "name=mydisk": "name=judged"}
+    examples.run_as_if("deactivate_disk_attachment.py", literals)
+    assert service.get().active is False
+    assert client.vm(vm.id).get().status == types.VmStatus.UP
+    service.remove()
+    remove_disk(client, disk_id)
 
 
 @judge("stop_vm.py", "start_vm.py")

@@ -56,6 +56,19 @@ def test_disks_of_a_machine_are_listed(lab: RunningLab, client: Client, examples
     assert examples.run_as_if("list_vm_disks.py", {"name=myvm": "name=db-01"}) == expected
 
 
+@judge("list_vm_snapshots.py")
+def test_snapshots_are_listed_with_their_disks(lab: RunningLab, client: Client, examples: Examples) -> None:
+    """A machine without a snapshot of its own has the active one."""
+    domains = {d.id: d.name for d in client.system.storage_domains_service().list()}
+    disks = {disk.id: disk for disk in client.system.disks_service().list()}
+    expected = {
+        f"{vm.name}:Active VM:{disks[disk_id].alias}:{domains[disks[disk_id].storage_domains[0].id]}"
+        for vm in lab.vms
+        for disk_id in client.disk_ids(vm.id)
+    }
+    assert set(examples.run_as_if("list_vm_snapshots.py")) == expected
+
+
 @judge("list_storage_domains.py")
 def test_storage_domains_are_listed_and_searched(client: Client, examples: Examples) -> None:
     domains = {d.name: d.id for d in client.system.storage_domains_service().list()}
