@@ -7,6 +7,7 @@ import socket
 import ssl
 import uuid
 from dataclasses import replace
+from email.utils import format_datetime
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -117,6 +118,7 @@ class ApiServer:
         finally:
             correlation_id.reset(token)
         response.headers["Correlation-Id"] = name
+        response.headers["Date"] = format_datetime(self._manager.core.clock.now(), usegmt=True)
         if cookie is not None:
             response.set_cookie("JSESSIONID", cookie, path=API, secure=True, httponly=True)
         if response.body:

@@ -83,6 +83,8 @@ def storage_domain_element(domain: StorageDomain, core: Core, *, in_data_center:
     element = entity("storage_domain", domain.id, path)
     disks = [d for d in core.state.disks.values() if d.storage_domain_id == domain.id]
     used = -(-used_bytes(domain, core) // GIB) * GIB
+    if core.faults.fills(domain.id, domain.name, count=False):
+        used = domain.capacity
     for tag, value in (
         ("name", domain.name),
         ("description", domain.description),

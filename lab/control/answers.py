@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Faults of the Manager's answers, as a middleware of its HTTP server."""
 
-import re
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
-from urllib.parse import unquote
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from lab.api.xmlio import API
+from lab.control import rights
 from lab.control.book import Fault, FaultBook
+from lab.control.paths import api_path, matches
 from lab.engine.faults import EngineFault
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Refusal = Callable[[web.Request, str, EngineFault], web.Response]
-VERSION = re.compile(r"/v\d+(?=[/;]|$)")
-MATRIX = re.compile(r";[^/]*")
 GARBAGE = b"<fault><detail>[Internal Eng\x00\xff"
 # ovirt-engine AppErrors.properties: ACTION_TYPE_FAILED_OBJECT_LOCKED, USER_NOT_AUTHORIZED_TO_PERFORM_ACTION.
 DETAILS = {
@@ -44,10 +40,44 @@ class AnswerFaults:
     def middleware(self) -> Middleware:
         @web.middleware
         async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            refusal = self._forbidden(request) or self._unseen(request)
+            if refusal is not None:
+                return refusal
             fault = self._book.strike("answer", lambda fault: fits(fault, request))
-            return await (handler(request) if fault is None else self._answer(fault, request, handler))
+            if fault is not None:
+                return await self._answer(fault, request, handler)
+            return self._filtered(request, await handler(request))
 
         return middleware
+
+    def _forbidden(self, request: web.Request) -> web.Response | None:
+        path = api_path(request)
+
+        def fits(fault: Fault) -> bool:
+            wanted = rights.asked(fault["permit"], fault["on"])
+            return any(method == request.method and matches(pattern, path) for method, pattern in wanted)
+
+        if self._book.strike("forbidden", fits) is None:
+            return None
+        return self._refuse(request, path, EngineFault(403, DETAILS[403]))
+
+    def _unseen(self, request: web.Request) -> web.Response | None:
+        """404 without a body for what lies below a hidden collection."""
+        path = api_path(request)
+
+        def fits(fault: Fault) -> bool:
+            below = f"{fault['path'].rstrip('/')}/{fault['which'] or '*'}"
+            return matches(f"{below}/**", path)
+
+        return None if self._book.strike("hidden", fits) is None else web.Response(status=404)
+
+    def _filtered(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+        if request.method != "GET" or response.status != 200 or not isinstance(response, web.Response):
+            return response
+        fault = self._book.strike("hidden", lambda fault: matches(fault["path"], api_path(request)))
+        if fault is not None and isinstance(response.body, bytes):
+            response.body = rights.emptied(response.body, fault["which"])
+        return response
 
     async def _answer(self, fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
         if fault["how"] in ("error", "cut"):
@@ -79,29 +109,8 @@ class AnswerFaults:
         return self._refuse(request, api_path(request), EngineFault(status, detail, fault["reason"]))
 
 
-def api_path(request: web.Request) -> str:
-    """Below the API's root, without version and matrix parameters; the whole path for anything else."""
-    path = unquote(request.rel_url.raw_path)
-    if not path.startswith(API):
-        return path
-    below = MATRIX.sub("", VERSION.sub("", path.removeprefix(API), count=1))
-    return below or "/"
-
-
 def fits(fault: Fault, request: web.Request) -> bool:
-    return fault["method"] in ("*", request.method) and bool(
-        _pattern(fault["path"]).fullmatch(api_path(request))
-    )
-
-
-@lru_cache
-def _pattern(path: str) -> re.Pattern[str]:
-    """`*` stands for one part of the path, `**` for any number of them."""
-    parts = [
-        "(/[^/]+)*" if part == "**" else "/" + re.escape(part).replace(r"\*", "[^/]*")
-        for part in path.strip("/").split("/")
-    ]
-    return re.compile("".join(parts) + "/?")
+    return fault["method"] in ("*", request.method) and matches(fault["path"], api_path(request))
 
 
 def _cut(request: web.Request) -> web.Response:

@@ -131,3 +131,25 @@ class FaultBook:
         if fault["how"] == "fail":
             raise fail
         await fault.removed()
+
+    def room(self, kind: str, *names: str) -> int | None:
+        """The bytes left for something with these names, if a fault of this kind makes its storage full."""
+        fault = self.strike(kind, lambda fault: fault["disk"] is None or fault["disk"] in names)
+        return None if fault is None else int(fault["bytes"])
+
+    def sum(self, kind: str, name: str) -> float:
+        """Of a number of all faults of a kind; one that was asked for it has struck."""
+        found = self.waiting(kind)
+        for fault in found:
+            fault.seen = fault.struck = 1
+        return sum((fault[name] for fault in found), 0.0)
+
+    def fills(self, *names: str, count: bool = True) -> bool:
+        """Has a fault filled the storage domain with these names? An occasion, if `count`."""
+
+        def fits(fault: Fault) -> bool:
+            return fault["domain"] is None or fault["domain"] in names
+
+        if not count:
+            return any(fits(fault) for fault in self.waiting("domain_full"))
+        return self.strike("domain_full", fits) is not None

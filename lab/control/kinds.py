@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lab.control.permits import PERMITS
 from lab.control.schema import ControlError, Field, Schema
 
 COMMON: Schema = {
@@ -88,6 +89,49 @@ KINDS: dict[str, Kind] = {
             "direction": Field(str, "down: to the client; up: from it", "down", ("down", "up", "both")),
         },
         _check_connection,
+    ),
+    "disk_full": Kind(
+        "The storage is full while a disk is uploaded to: imageio passes QEMU's ENOSPC on. Strikes uploads (raw "
+        "transfers to qcow2 disks) that begin from now on.",
+        {
+            "disk": Field(str, "only this one, by id or alias"),
+            "bytes": Field(int, "by which the disk's file may still grow", 0),
+        },
+    ),
+    "scratch_full": Kind(
+        "The scratch disk of a live backup fills up while the guest writes. Strikes backups that begin from now on.",
+        {
+            "disk": Field(str, "only the scratch disk of this one, by id or alias"),
+            "bytes": Field(int, "by which the scratch disk may grow", 0),
+        },
+    ),
+    "hidden": Kind(
+        "The account may not see it: lists lack it without a word (200), itself and what is below it answer 404.",
+        {
+            "path": Field(str, "of the collection, * for one part", "/vms"),
+            "which": Field(str, "only this member, by id; by default all"),
+        },
+    ),
+    "forbidden": Kind(
+        "The account lacks a permit: what needs it answers 403.",
+        {
+            "permit": Field(str, "its name", required=True, choices=tuple(PERMITS)),
+            "on": Field(
+                str,
+                "everything: the permit is missing wherever it is asked for; system: on the system alone, which is "
+                "what ending a transfer asks for (CREATE_DISK)",
+                "everything",
+                ("everything", "system"),
+            ),
+        },
+    ),
+    "clock": Kind(
+        "The Manager's clock is wrong: Date, <time>, creation dates, times of events. Several add up.",
+        {"seconds": Field(float, "ahead; behind if negative", required=True, minimum=None)},
+    ),
+    "domain_full": Kind(
+        "A storage domain has no space left: new disks and live backups are refused.",
+        {"domain": Field(str, "its id or name; by default every domain")},
     ),
     "phase": Kind(
         "The engine's work on something stands still in a phase, or fails there as the real engine's does.",

@@ -161,7 +161,11 @@ class BackupCommands:
     async def _begin_live(self, vm: Vm, backup: Backup, poller: Poller) -> None:
         self._stage(backup, "CREATING_SCRATCH_DISKS")
         for member in backup.disks:
-            self._add_scratch(vm, backup, self._core.state.disks[member.disk_id])
+            disk = self._core.state.disks[member.disk_id]
+            domain = self._core.state.storage_domains[disk.storage_domain_id]
+            if self._core.faults.fills(domain.id, domain.name):
+                raise BackupFailed(10806)
+            self._add_scratch(vm, backup, disk)
         await self._at(vm, backup)
         await self._next(backup, poller)
         self._scratch_done(backup)
@@ -188,6 +192,7 @@ class BackupCommands:
             volume=volume_of(disk),
             from_bitmap=backup.from_checkpoint_id if incremental else None,
             add_bitmap=disk.format == "cow",
+            scratch_room=self._core.faults.room("scratch_full", disk.id, disk.alias),
         )
 
     async def _begin_cold(self, vm: Vm, backup: Backup, poller: Poller) -> None:

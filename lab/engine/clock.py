@@ -2,7 +2,8 @@
 """Time as the engine spends it: lag between the phases of a command, and how long records are kept."""
 
 import asyncio
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 FIRST_POLL_SECONDS = 1.0
 SLOWEST_POLL_SECONDS = 10.0
@@ -15,6 +16,8 @@ class Clock:
     def __init__(self, lag: float = 1.0, retention: float = 1.0) -> None:
         self.lag = lag
         self.retention = retention
+        self.skew: Callable[[], float] = lambda: 0.0
+        """Seconds by which the engine's clock is ahead of the machine's."""
         self._going = asyncio.Event()
         self._going.set()
 
@@ -26,7 +29,7 @@ class Clock:
         self._going.set()
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return datetime.now(UTC) + timedelta(seconds=self.skew())
 
     async def pause(self, seconds: float) -> None:
         """Spend `seconds` of engine time."""

@@ -43,6 +43,7 @@ class Core:
 
     def __post_init__(self) -> None:
         self.host_link = Link("host", self.host_imageio, self.faults)
+        self.clock.skew = lambda: self.faults.sum("clock", "seconds")
         self.proxy_link = Link("proxy", self.proxy_imageio, self.faults)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

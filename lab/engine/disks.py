@@ -47,6 +47,9 @@ class DiskCommands:
 
         Raises EngineFault. Combinations of format, allocation and backup as the engine's AddDiskCommand allows."""
         domain = self._domain(request)
+        if self._core.faults.fills(domain.id, domain.name):
+            # StorageDomainValidator, isDomainWithinThresholds(); that it is a conflict is inferred.
+            raise refused("add Virtual Disk", f"Low disk space on Storage Domain {domain.name}.")
         if request.provisioned_size is None or request.format is None:
             raise incomplete("Disk", "provisionedSize, format")
         if request.provisioned_size <= 0:

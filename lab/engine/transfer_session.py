@@ -156,8 +156,11 @@ class TransferSession:
         if transfer.format != "raw" and backup is None:
             return f"file://{disk.path}"
         bitmap = backup.from_checkpoint_id if backup and self._incremental(backup, disk) else None
+        room = None
+        if transfer.upload and disk.format == "cow":
+            room = self._core.faults.room("disk_full", disk.id, disk.alias)
         return await self._core.hypervisor.export_volume(
-            volume_of(disk), export_id=transfer.id, readonly=not transfer.upload, bitmap=bitmap
+            volume_of(disk), export_id=transfer.id, readonly=not transfer.upload, bitmap=bitmap, room=room
         )
 
     def _incremental(self, backup: Backup, disk: Disk) -> bool:

@@ -237,6 +237,10 @@ class VmCommands:
                         f"VM {vm.name} is down with error. Exit message: Lost connection with qemu process."
                     )
                     self._core.events.add(119, text, "error", vm_id=vm.id)
+                elif vm.status == "up" and self._core.hypervisor.is_paused(vm.id):
+                    vm.status = "paused"
+                    text = f"VM {vm.name} has been paused due to no Storage space error."
+                    self._core.events.add(138, text, "error", vm_id=vm.id)
 
     def remove(self, vm: Vm, *, detach_only: bool) -> None:
         """Start the removal of a VM, with its disks unless `detach_only`. Raises EngineFault."""

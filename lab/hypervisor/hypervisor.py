@@ -90,6 +90,12 @@ class Hypervisor:
         daemon = self._daemons.get(vm_id)
         return daemon is not None and daemon.alive
 
+    def is_paused(self, vm_id: str) -> bool:
+        """The VM is there, but its writer has ended: a write failed, at which a VM with oVirt's error policy (vdsm:
+        `stop`) is paused."""
+        writer = self._writers.get(vm_id)
+        return self.is_running(vm_id) and writer is not None and writer.returncode is not None
+
     async def begin_live_backup(
         self,
         vm_id: str,
@@ -173,12 +179,19 @@ class Hypervisor:
         return "auto" in flags and "in-use" not in flags
 
     async def export_volume(
-        self, volume: Volume, *, export_id: str, readonly: bool, bitmap: str | None = None
+        self,
+        volume: Volume,
+        *,
+        export_id: str,
+        readonly: bool,
+        bitmap: str | None = None,
+        room: int | None = None,
     ) -> str:
-        """Serve a volume that no VM has open; returns the url for an imageio ticket.
+        """Serve a volume that no VM has open; returns the url for an imageio ticket. With `room` its storage is full
+        after so many bytes more.
 
         Raises BitmapBroken or HypervisorError if qemu-nbd refuses."""
-        return await self._exports.open(volume, export_id, readonly=readonly, bitmap=bitmap)
+        return await self._exports.open(volume, export_id, readonly=readonly, bitmap=bitmap, room=room)
 
     async def close_export(self, export_id: str) -> None:
         """Stop serving; returns when all is written. An unknown id is no error."""

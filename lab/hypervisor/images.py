@@ -2,10 +2,26 @@
 """Image files that no process has open: everything `qemu-img` does for the lab."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 from lab.hypervisor.model import HypervisorError, Volume, VolumeInfo
 from lab.processes import CommandFailed, ProcessGroup
+
+SECTOR = 512
+
+
+def file_node(path: Path, room: int | None = None) -> dict[str, Any]:
+    """The protocol layer of an image. With `room` the file cannot grow by more bytes than that: QEMU's raw driver then
+    answers ENOSPC, as a full storage does (block/raw-format.c, raw_adjust_offset)."""
+    file = {"driver": "file", "filename": str(path)}
+    if room is None:
+        return file
+    size = -(-(path.stat().st_size + room) // SECTOR) * SECTOR
+    # The driver wants its size to be there already; a hole at the end of a qcow2 means nothing.
+    os.truncate(path, size)
+    return {"driver": "raw", "size": size, "file": file}
 
 
 class Images:

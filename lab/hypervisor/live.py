@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.hypervisor.images import Images
+from lab.hypervisor.images import Images, file_node
 from lab.hypervisor.model import BitmapBroken, HypervisorError, LiveBackupDisk
 from lab.hypervisor.qsd import StorageDaemon, live_url
 
@@ -100,7 +100,7 @@ class LiveBackup:
     async def _add_scratch(self, part: _Part) -> None:
         self._undo.callback(part.scratch_file.unlink, missing_ok=True)
         await self._images.create_scratch(part.scratch_file, part.wanted.volume.virtual_size)
-        file = {"driver": "file", "filename": str(part.scratch_file)}
+        file = file_node(part.scratch_file, part.wanted.scratch_room)
         await self.daemon.execute(
             "blockdev-add",
             **{"driver": "qcow2", "node-name": part.scratch, "file": file, "backing": part.node},

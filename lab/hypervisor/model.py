@@ -38,11 +38,12 @@ class VolumeInfo:
 @dataclass(frozen=True)
 class LiveBackupDisk:
     """One disk of a live backup. `from_bitmap`: what changed since that checkpoint; `add_bitmap`: begin a new
-    one (qcow2 only)."""
+    one (qcow2 only); `scratch_room`: the bytes that its scratch disk may take, if there is a limit."""
 
     volume: Volume
     from_bitmap: str | None
     add_bitmap: bool
+    scratch_room: int | None = None
 
 
 class HypervisorError(Exception):

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from lab.hypervisor.images import file_node
 from lab.hypervisor.model import BitmapBroken, HypervisorError, Volume
 from lab.processes import CommandFailed, ProcessGroup, kill, terminate
 from lab.sockets import SocketDir
@@ -37,8 +38,10 @@ class NbdExports:
         self._exports: dict[str, NbdExport] = {}
         self._numbers = count(1)
 
-    async def open(self, volume: Volume, export_id: str, *, readonly: bool, bitmap: str | None) -> str:
-        """Serve the volume; returns the url for an imageio ticket.
+    async def open(
+        self, volume: Volume, export_id: str, *, readonly: bool, bitmap: str | None, room: int | None = None
+    ) -> str:
+        """Serve the volume, whose file may grow by `room` bytes; returns the url for an imageio ticket.
 
         Raises BitmapBroken if the bitmap cannot be served, HypervisorError for anything else."""
         if export_id in self._exports:
@@ -49,7 +52,7 @@ class NbdExports:
         name = f"qemu-nbd-{export_id}"
         offset = _size(self._processes.log_file(name))
         try:
-            process = await self._processes.spawn(name, *_command(volume, socket, readonly, bitmap))
+            process = await self._processes.spawn(name, *_command(volume, socket, readonly, bitmap, room))
         except CommandFailed as error:
             raise HypervisorError(str(error)) from error
         try:
@@ -111,11 +114,8 @@ async def _greets(socket: Path) -> bool:
             await writer.wait_closed()
 
 
-def _command(volume: Volume, socket: Path, readonly: bool, bitmap: str | None) -> list[str]:
-    node: dict[str, Any] = {
-        "driver": volume.driver,
-        "file": {"driver": "file", "filename": str(volume.path)},
-    }
+def _command(volume: Volume, socket: Path, readonly: bool, bitmap: str | None, room: int | None) -> list[str]:
+    node: dict[str, Any] = {"driver": volume.driver, "file": file_node(volume.path, room)}
     argv = ["qemu-nbd", f"--socket={socket}", "--persistent", f"--shared={MAX_CONNECTIONS}", "--export-name="]
     # Not --cache=none --aio=native as on a host: O_DIRECT is refused by tmpfs and some overlays.
     argv += ["--cache=writeback", "--aio=threads"]

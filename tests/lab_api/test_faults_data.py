@@ -2,6 +2,7 @@
 """Faults on the way of image data: connections that break, crawl or do not come about, tickets that are gone."""
 
 import http.client
+import os
 import socket
 import ssl
 import time
@@ -9,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from urllib.parse import urlparse
 
+import ovirtsdk4 as sdk
 import pytest
 from ovirt_imageio.client import ImageioClient
 from ovirtsdk4 import types
@@ -191,3 +193,61 @@ def test_imageio_is_killed_and_started_again(
     assert read(fault_lab, transfer) == MIB
     client.finalize(transfer.id)
     wait_for(lambda: client.system.disks_service().disk_service(disk_id).get().status, "the disk is there")
+
+
+def test_disk_that_fills_up_while_it_is_restored(
+    fault_lab: RunningLab, control: LabControl, client: Client, disk_id: str
+) -> None:
+    with control.fault("disk_full", disk=disk_id, bytes=MIB) as fault:
+        transfer = client.upload(disk_id)
+        with opened(fault_lab, transfer) as imageio:
+            imageio.write(0, os.urandom(MIB // 2))
+            # imageio tells the client no more than that; its own log tells of the missing space.
+            with pytest.raises(Exception, match="Server failed to perform the request"):
+                imageio.write(MIB, os.urandom(MIB))
+        assert "No space left on device" in (fault_lab.dir / "log" / "imageio-host.log").read_text()
+        assert fault.struck == 1
+        assert client.finalize(transfer.id).phase == Phase.FINISHED_SUCCESS
+    transfer = client.upload(disk_id)
+    with opened(fault_lab, transfer) as imageio:
+        imageio.write(0, os.urandom(4 * MIB))
+    assert client.finalize(transfer.id).phase == Phase.FINISHED_SUCCESS
+
+
+def test_scratch_disk_that_fills_up(fault_lab: RunningLab, control: LabControl, client: Client) -> None:
+    """QEMU keeps the backup whole and fails the guest's write, at which the machine is paused."""
+    vm_id = fault_lab.vm("web-01").id
+    with control.fault("scratch_full", disk="web-01_disk1"):
+        backup = client.start_backup(vm_id)
+        service = client.vm(vm_id)
+        wait_for(lambda: service.get().status == types.VmStatus.PAUSED, "the VM is paused")
+    assert 138 in [event.code for event in client.system.events_service().list(max=20)]
+    transfer = client.download(client.disk_ids(vm_id)[0], backup_id=backup.id)
+    assert read(fault_lab, transfer) == MIB
+    client.finalize(transfer.id)
+    assert client.end_backup(vm_id, backup.id).phase == types.BackupPhase.SUCCEEDED
+    service.stop()
+    client.set_power(vm_id, False)
+    client.set_power(vm_id, True)
+    backup = client.start_backup(vm_id)
+    assert client.end_backup(vm_id, backup.id).phase == types.BackupPhase.SUCCEEDED
+
+
+def test_storage_domain_without_space(fault_lab: RunningLab, control: LabControl, client: Client) -> None:
+    def available() -> int:
+        return client.system.storage_domains_service().list()[0].available
+
+    before = available()
+    vm_id = fault_lab.vm("web-01").id
+    with control.fault("domain_full", domain="data-01"):
+        assert available() == 0
+        text = r"\[Cannot add Virtual Disk. Low disk space on Storage Domain data-01.\]"
+        with pytest.raises(sdk.Error, match=text) as caught:
+            client.add_disk(MIB, "too-much")
+        assert caught.value.code == 409
+        backup = client.start_backup(vm_id)
+        assert backup.phase == types.BackupPhase.FAILED
+        assert 10806 in [code for code, _ in client.events(backup.id)]
+    assert available() == before > 0
+    disk_id = client.add_disk(MIB, "fits")
+    client.system.disks_service().disk_service(disk_id).remove()
