@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from portal.accounts.roles import Capability
 from portal.environments.models import VirtualMachine
@@ -11,6 +11,14 @@ from portal.errors import NotAllowed
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
+
+
+def require_platform_admin(user: Any, doing: str) -> None:
+    """Raises NotAllowed unless a platform admin asks, or nobody does: the portal itself (beat, a command)."""
+    if user is not None and not user.is_platform_admin:
+        raise NotAllowed(
+            f"Only platform admins may {doing}; nothing was started.", hint="Ask a platform admin for it."
+        )
 
 
 def require(user: User, vm: VirtualMachine, capability: Capability) -> None:

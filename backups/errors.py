@@ -22,6 +22,28 @@ class PointInUse(PortalError):
     """A job needs this restore point."""
 
 
+class PointHeld(PortalError):
+    """A legal hold lies on the restore point."""
+
+
+class PointPinned(PortalError):
+    """The restore point is pinned, so no rule deletes it."""
+
+
+class PointPurged(PortalError):
+    """The restore point has left the trash: its files are gone."""
+
+
+class ReasonNeeded(PortalError):
+    """This is only done for a reason that is written down."""
+
+    status = 422
+
+
+class RepositoryDamaged(PortalError):
+    """A verification of a whole repository found damage."""
+
+
 class PointDamaged(PortalError):
     """A restore point is not as it was stored."""
 

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.urls import reverse
 
+from backups.store.repository import PointRef
 from backups.store.repository import Repository as Store
 from portal.accounts.roles import Capability
 from portal.environments.models import VirtualMachine
@@ -30,6 +31,17 @@ class Repository(models.Model):
     free_bytes = models.BigIntegerField(null=True, blank=True)
     checked_at = models.DateTimeField(null=True, blank=True)
     problem = models.TextField(blank=True)
+    trash_days = models.PositiveIntegerField(
+        default=14, help_text="How long deleted restore points stay in the trash"
+    )
+    collected_at = models.DateTimeField(null=True, blank=True)
+    collect_problem = models.TextField(blank=True)
+    collected_chunks = models.BigIntegerField(null=True, blank=True)
+    collected_bytes = models.BigIntegerField(null=True, blank=True)
+    verified_at = models.DateTimeField(null=True, blank=True)
+    verify_problem = models.TextField(blank=True)
+    verified_chunks = models.BigIntegerField(null=True, blank=True)
+    bad_chunks = models.BigIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -43,6 +55,34 @@ class Repository(models.Model):
         """The store itself, its uuid compared. Raises RepositoryMissing, RepositoryMismatch, …"""
         return Store.open(Path(self.path), expected_uuid=self.uuid)
 
+    @property
+    def collect_lock_key(self) -> str:
+        return f"collect:{self.uuid}"
+
+    @property
+    def verify_lock_key(self) -> str:
+        return f"verify:{self.uuid}"
+
+
+class RepositoryMeasurement(models.Model):
+    """How full a repository was. `bytes_used` and `chunks` count its chunks, estimated from a sample if there
+    are many; `bytes_free` and `bytes_total` are the file system's, which others may share."""
+
+    repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="measurements")
+    at = models.DateTimeField()
+    bytes_used = models.BigIntegerField()
+    bytes_free = models.BigIntegerField()
+    bytes_total = models.BigIntegerField()
+    points = models.PositiveIntegerField()
+    chunks = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        indexes = [models.Index(fields=["repository", "-at"], name="measurements_of_repository")]
+
+    def __str__(self) -> str:
+        return f"{self.repository}, {self.at:%Y-%m-%d %H:%M} UTC"
+
 
 class RestorePointQuerySet(models.QuerySet["RestorePoint"]):
     def visible_to(self, user: User) -> RestorePointQuerySet:
@@ -54,6 +94,14 @@ class RestorePointQuerySet(models.QuerySet["RestorePoint"]):
     def kept(self) -> RestorePointQuerySet:
         """Not deleted; rows of deleted points stay as tombstones."""
         return self.filter(deleted_at=None)
+
+    def in_trash(self) -> RestorePointQuerySet:
+        """Deleted, and still to be had back."""
+        return self.filter(deleted_at__isnull=False, purged_at=None)
+
+    def expirable(self) -> RestorePointQuerySet:
+        """Those that retention may delete: neither pinned nor held."""
+        return self.kept().filter(pinned_at=None, held_at=None)
 
 
 class RestorePoint(models.Model):
@@ -90,6 +138,13 @@ class RestorePoint(models.Model):
     deleted_at = models.DateTimeField(null=True, blank=True)
     deleted_by = models.CharField(max_length=150, blank=True)
     deleted_why = models.TextField(blank=True)
+    purged_at = models.DateTimeField(null=True, blank=True)
+    pinned_at = models.DateTimeField(null=True, blank=True)
+    pinned_by = models.CharField(max_length=150, blank=True)
+    pinned_why = models.TextField(blank=True)
+    held_at = models.DateTimeField(null=True, blank=True)
+    held_by = models.CharField(max_length=150, blank=True)
+    held_why = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = RestorePointQuerySet.as_manager()
@@ -107,6 +162,13 @@ class RestorePoint(models.Model):
     @property
     def lock_key(self) -> str:
         return f"point:{self.uuid}"
+
+    @property
+    def ref(self) -> PointRef:
+        """Where its files are, if the row is right about the trash."""
+        vm = self.vm
+        trashed = self.deleted_at is not None
+        return PointRef(str(vm.environment.uuid), str(vm.manager_id), str(self.uuid), trashed)
 
     def allows(self, user: User, capability: Capability) -> bool:
         return self.vm.allows(user, capability)

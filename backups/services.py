@@ -13,19 +13,37 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from backups import access
+from backups import access, keeping
 from backups.errors import BackupAlreadyRunning, NoRepository, NothingToBackUp, PointInUse
+from backups.keeping import hold_point, pin_point, release_hold, undelete_point, unpin_point
 from backups.models import Repository, RestorePoint, RestorePointDisk, default_repository
 from backups.store.errors import PointNotFound
 from backups.store.points import StoredPoint, file_sha256
-from backups.store.repository import PointRef
 from backups.store.repository import Repository as Store
+from backups.upkeep import repository_facts, start_collection, verify_repository
 from portal.accounts.roles import Capability
 from portal.audit import services as audit
 from portal.environments.models import VirtualMachine
 from portal.jobs import locks
 from portal.jobs import services as jobs
 from portal.jobs.models import Job, JobLock
+
+__all__ = [
+    "create_repository",
+    "delete_restore_point",
+    "ensure_default_repository",
+    "hold_point",
+    "pin_point",
+    "record_point",
+    "release_hold",
+    "repository_facts",
+    "start_collection",
+    "start_vm_backup",
+    "undelete_point",
+    "unpin_point",
+    "verify_repository",
+    "verify_restore_point",
+]
 
 BACKUP_TASK = "backups.vm_backup"
 VERIFY_TASK = "backups.verify_point"
@@ -185,10 +203,14 @@ def verify_restore_point(*, actor: Any, point: RestorePoint, via: str = Job.Via.
 
 
 def delete_restore_point(*, actor: Any, point: RestorePoint, reason: str, via: str = Job.Via.PAGE) -> None:
-    """Move the point to the repository's trash and leave the row as a tombstone. Raises PointInUse."""
+    """Move the point to the repository's trash and leave the row as a tombstone.
+
+    Raises NotAllowed, PointHeld, PointPinned (for rules), PointInUse, StoreError.
+    """
     access.require(actor, point.vm, Capability.DELETE_POINTS)
     if point.deleted_at is not None:
         return
+    keeping.refuse_deletion(point, via=via)
     needs = Q(params__point=str(point.uuid)) | Q(resume_state__base_point=str(point.uuid))
     wanted = Job.objects.active().filter(needs).exists()
     if wanted or JobLock.objects.filter(key=point.lock_key).exists():
@@ -207,11 +229,10 @@ def delete_restore_point(*, actor: Any, point: RestorePoint, reason: str, via: s
 def _trash(point: RestorePoint, *, reason: str, by: str) -> None:
     """Raises PointNotFound, unless the point is in the trash already: then only the row was not written."""
     store = point.repository.open()
-    ref = PointRef(str(point.vm.environment.uuid), str(point.vm.manager_id), str(point.uuid))
     try:
-        store.trash_point(ref, reason=reason, by=by)
+        store.trash_point(point.ref, reason=reason, by=by)
     except PointNotFound:
-        store.open_ref(replace(ref, trashed=True))
+        store.open_ref(replace(point.ref, trashed=True))
 
 
 def create_repository(*, actor: Any, name: str, path: Path, via: str = Job.Via.COMMAND) -> Repository:

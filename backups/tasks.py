@@ -3,14 +3,15 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from backups import services
-from backups.methods import cleanup, incremental, verify
+from backups import services, upkeep
+from backups.methods import cleanup, collect, incremental, verify, verify_repository
 from portal.jobs import runner
 
 
 @shared_task(name=services.BACKUP_TASK)
 def vm_backup(job_id: int) -> None:
     runner.execute(job_id, incremental.run)
+    upkeep.measure_after(job_id)
 
 
 @shared_task(name=services.VERIFY_TASK)
@@ -27,3 +28,19 @@ def vm_cleanup(job_id: int) -> None:
 def order_cleanups() -> None:
     """Beat's bell for what ended backups left behind."""
     cleanup.order_cleanups()
+
+
+@shared_task(name=upkeep.COLLECT_TASK)
+def collect_garbage(job_id: int) -> None:
+    runner.execute(job_id, collect.run)
+
+
+@shared_task(name=upkeep.VERIFY_REPOSITORY_TASK)
+def repository_verify(job_id: int) -> None:
+    runner.execute(job_id, verify_repository.run)
+
+
+@shared_task(name="backups.look_after_repositories")
+def look_after_repositories() -> None:
+    """Beat's hourly round."""
+    upkeep.look_after_all()

@@ -38,6 +38,11 @@ def _schedule(sender: Celery, **_: Any) -> None:
             "schedule": float(settings.INVENTORY_EVERY),
             "options": {"expires": settings.INVENTORY_EVERY * 2},
         },
+        "look-after-repositories": {
+            "task": "backups.look_after_repositories",
+            "schedule": float(settings.REPOSITORY_EVERY),
+            "options": {"expires": settings.REPOSITORY_EVERY},
+        },
     }
 
 

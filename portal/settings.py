@@ -159,6 +159,12 @@ JOB_RING_AFTER = envint("PORTAL_JOB_RING_AFTER", 5, minimum=1)
 JOB_BACKOFF = envint("PORTAL_JOB_BACKOFF", 4, minimum=1)
 JOB_MAX_ATTEMPTS = envint("PORTAL_JOB_MAX_ATTEMPTS", 4, minimum=1)
 INVENTORY_EVERY = envint("PORTAL_INVENTORY_EVERY", 60, minimum=5)
+# Seconds between looks at each repository, its garbage collections, and its verifications (0 = only when asked).
+REPOSITORY_EVERY = envint("PORTAL_REPOSITORY_EVERY", 3600, minimum=60)
+COLLECT_EVERY = envint("PORTAL_COLLECT_EVERY", 24 * 3600)
+VERIFY_EVERY = envint("PORTAL_VERIFY_EVERY", 30 * 24 * 3600)
+# Stored bytes that verifying a whole repository reads each second, in MiB; 0 = as fast as it can.
+VERIFY_RATE = envint("PORTAL_VERIFY_RATE", 0)
 # Image transfers: connections for each disk, and backups at once on one Manager.
 TRANSFER_CONNECTIONS = envint("PORTAL_TRANSFER_CONNECTIONS", 4, minimum=1)
 ENVIRONMENT_JOBS = envint("PORTAL_ENVIRONMENT_JOBS", 4, minimum=1)

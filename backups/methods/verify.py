@@ -33,6 +33,7 @@ def run(context: JobContext) -> None:
         others = points_using(store, {bytes.fromhex(chunk_id) for chunk_id in result.bad})
         sharing = {ref.point_uuid for refs in others.values() for ref in refs}
         hurt = RestorePoint.objects.filter(uuid__in=sharing).exclude(pk=point.pk)
+        stored.mark("damaged", by=context.job.requested_by_name, problem=problem[:1000])
         _note_damage([point.pk], problem)
         _note_damage(
             list(hurt.values_list("pk", flat=True)),
@@ -42,6 +43,8 @@ def run(context: JobContext) -> None:
             f"{problem} Damaged chunks were set aside; nothing else was changed.",
             hint="Back the machine up again: the next backup writes the damaged chunks anew if the data still exists.",
         )
+    if result.damaged_marks:
+        context.warn(f"{result.damaged_marks} lines of the point's marks are damaged or missing.")
     stored.mark("verified", by=context.job.requested_by_name, chunks=result.chunks)
     RestorePoint.objects.filter(pk=point.pk).update(verify_problem="", verified_at=timezone.now())
 

@@ -88,6 +88,10 @@ class PointNotFound(StoreError):
     status = 404
 
 
+class PointHeld(StoreError):
+    """A legal hold lies on the restore point: it is neither deleted nor purged."""
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.EHOSTDOWN)
 

@@ -13,23 +13,20 @@ import json
 import logging
 import os
 import socket
+import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from backups.store.durable import write_file
-from backups.store.errors import RepositoryBusy, RepositoryMissing, StoreError, storage_errors
-from backups.store.index import ITEM, IndexReader, any_chunk_ids
-from backups.store.points import PARTIAL
+from backups.store.errors import RepositoryBusy, StoreError, storage_errors
+from backups.store.idset import LIMIT, PREFIXES, IdSet, fragment_of
+from backups.store.marking import Watch, ignore, needed_ids
 from backups.store.repository import LEASE, LEASE_SECONDS, Repository
-from backups.store.stored import INDEX, MANIFEST
 
 log = logging.getLogger(__name__)
 
-# About 100 bytes of memory for each id that is held at once.
-IDS_IN_MEMORY = 2_000_000
-MARK_ATTEMPTS = 5
 SWEEPING = "gc-"
 
 
@@ -44,31 +41,39 @@ class GcResult:
 
 
 def collect(
-    repository: Repository, *, older_than_seconds: float, protected_index_paths: Iterable[Path] = ()
+    repository: Repository,
+    *,
+    older_than_seconds: float,
+    protected_index_paths: Iterable[Path] = (),
+    token: str | None = None,
+    ids_in_memory: int = LIMIT,
+    watch: Watch = ignore,
 ) -> GcResult:
     """Remove unused chunks older than `older_than_seconds` by the file server's clock.
 
-    `protected_index_paths`: further indexes to keep whole, such as the base of each running job.
-    Raises RepositoryBusy if another collection runs; ValueError if the age is below the repository's own limit;
-    IndexCorrupt or another StoreError, with nothing removed, if any index cannot be read.
+    `protected_index_paths`: further indexes to keep whole, such as the base of each running job. `token`: whose
+    lease it is; a lease with this very token is taken over from an attempt that died. `watch` is called often and
+    may raise to stop. Raises RepositoryBusy if another collection runs; ValueError if the age is below the
+    repository's own limit; IndexCorrupt or another StoreError, with nothing removed, if an index of a published
+    point cannot be read or is not the one that its manifest promises.
     """
     if older_than_seconds < repository.gc_age_seconds:
         raise ValueError(f"chunks younger than {repository.gc_age_seconds} s may belong to a running backup")
     repository.check()
-    with _Lease(repository) as lease:
+    with _Lease(repository, token or uuid.uuid4().hex) as lease:
         recover(repository)
         cutoff = repository.server_now() - older_than_seconds
-        sweep = _Sweep(repository, lease, cutoff)
+        sweep = _Sweep(repository, lease, cutoff, watch)
         protected = list(protected_index_paths)
-        parts = _parts(repository, protected)
-        indexes = chunks = 0
-        for part in range(parts):
-            low, high = part * 65536 // parts, (part + 1) * 65536 // parts
-            indexes, marked = _mark(repository, protected, low, high)
-            chunks += len(marked)
+        first = indexes = chunks = 0
+        while first < PREFIXES:
+            indexes, needed = needed_ids(
+                repository, first=first, limit=ids_in_memory, protected=protected, watch=lease.watched(watch)
+            )
             # A share that went away and came back while we marked has hidden indexes from us.
             repository.check()
-            sweep.run(marked, low, high)
+            chunks += sweep.run(needed)
+            first = needed.end
         sweep.remove_stale_temporary()
     return GcResult(indexes, chunks, sweep.removed, sweep.freed)
 
@@ -92,82 +97,37 @@ def _put_back(path: Path, home: Path) -> None:
         path.rename(home)
 
 
-def _parts(repository: Repository, protected: list[Path]) -> int:
-    """In how many passes to go, so that the marked ids of one fit into memory."""
-    size = 0
-    with contextlib.suppress(FileNotFoundError):
-        for path in _index_paths(repository, protected):
-            with contextlib.suppress(FileNotFoundError):
-                size += path.stat().st_size
-    return max(1, min(256, size // ITEM.size // IDS_IN_MEMORY + 1))
-
-
-def _mark(repository: Repository, protected: list[Path], low: int, high: int) -> tuple[int, set[bytes]]:
-    """(number of indexes, ids in use whose first two bytes are in [low, high))."""
-    for _ in range(MARK_ATTEMPTS):
-        marked: set[bytes] = set()
-        count = 0
-        try:
-            for path in _index_paths(repository, protected):
-                count += 1
-                last = b""
-                for digest in _ids(path):
-                    if digest != last and low <= (digest[0] << 8 | digest[1]) < high:
-                        marked.add(digest)
-                    last = digest
-        except FileNotFoundError:
-            # A point was moved or published while we looked: look again at everything.
-            continue
-        return count, marked
-    raise RepositoryBusy("Restore points kept moving, so nothing was collected.", hint="Try again later.")
-
-
-def _index_paths(repository: Repository, protected: list[Path]) -> Iterator[Path]:
-    """Every index, finished or not. The trash comes twice: a point that moves either way is met at least once."""
-    for trashed in (True, False, True):
-        for ref in repository.all_point_folders(trashed=trashed):
-            folder = repository.folder_of(ref)
-            yield from sorted(path for path in folder.iterdir() if path.name.endswith((INDEX, PARTIAL)))
-    yield from protected
-
-
-def _ids(path: Path) -> Iterator[bytes]:
-    """All ids of an index; a damaged index of a published point stops everything, as we cannot know what it needs."""
-    published = path.name.endswith(INDEX) and (path.parent / MANIFEST).exists()
-    if not published:
-        yield from any_chunk_ids(path)
-        return
-    try:
-        index = IndexReader.open(path)
-    except RepositoryMissing:
-        # Moved since it was listed: the caller looks again at everything.
-        raise FileNotFoundError(path) from None
-    with index:
-        yield from index
-
-
 class _Sweep:
     """The removing half; counts what it removes."""
 
-    def __init__(self, repository: Repository, lease: _Lease, cutoff: float) -> None:
+    def __init__(self, repository: Repository, lease: _Lease, cutoff: float, watch: Watch) -> None:
         self._chunks = repository.chunks
         self._lease = lease
         self._cutoff = cutoff
+        self._watch = watch
         self._aside = repository.chunks.temporary / f"{SWEEPING}{uuid.uuid4().hex}"
         self.removed = 0
         self.freed = 0
 
-    def run(self, marked: set[bytes], low: int, high: int) -> None:
-        """Sweep the folders `low` to `high` (as numbers) of everything that is old and not marked."""
+    def run(self, needed: IdSet) -> int:
+        """Sweep the folders that `needed` covers of everything old that is not in it; returns how many ids are."""
+        used = 0
         with storage_errors("sweeping chunks"):
             self._aside.mkdir(mode=0o750, exist_ok=True)
             for prefix in self._chunks.prefixes():
-                if low <= int(prefix, 16) < high:
+                number = int(prefix, 16)
+                if needed.first <= number < needed.end:
                     self._lease.renew()
-                    for chunk_id in self._chunks.names_under(prefix):
-                        if chunk_id not in marked:
-                            self._remove_if_old(self._chunks.path(chunk_id))
+                    self._watch("Removing unused chunks", number, PREFIXES)
+                    used += self._sweep_folder(prefix, needed.under(number))
             self._aside.rmdir()
+        return used
+
+    def _sweep_folder(self, prefix: str, needed: set[bytes]) -> int:
+        for chunk_id in self._chunks.names_under(prefix):
+            if fragment_of(chunk_id) not in needed:
+                self._remove_if_old(self._chunks.path(chunk_id))
+        return len(needed)
 
     def _remove_if_old(self, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -203,10 +163,11 @@ class _Sweep:
 class _Lease:
     """At most one collection a repository, also across machines; a dead holder's lease ends after an hour."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, token: str) -> None:
         self._repository = repository
         self._path = repository.path / LEASE
-        self._token = uuid.uuid4().hex
+        self._token = token
+        self._renewed_at = time.monotonic()
 
     def __enter__(self) -> _Lease:
         with storage_errors("taking the lease"):
@@ -215,29 +176,48 @@ class _Lease:
             try:
                 write_file(self._path, json.dumps(holder).encode(), replace=False)
             except FileExistsError:
-                raise RepositoryBusy(
-                    "Another garbage collection of this repository is running.",
-                    hint="Wait until it has ended.",
-                ) from None
+                self._take_over()
         return self
+
+    def _take_over(self) -> None:
+        """Our own lease, left by an attempt that died."""
+        if self._holder() != self._token:
+            raise RepositoryBusy(
+                "Another garbage collection of this repository is running.",
+                hint="Wait until it has ended.",
+            )
+        os.utime(self._path)
+
+    def watched(self, watch: Watch) -> Watch:
+        """`watch`, which also keeps the lease alive."""
+
+        def both(doing: str, done: int, total: int) -> None:
+            if time.monotonic() - self._renewed_at > LEASE_SECONDS / 60:
+                self.renew()
+            watch(doing, done, total)
+
+        return both
 
     def renew(self) -> None:
         """Show that we live. Raises StoreError if the lease is no longer ours."""
         with storage_errors("renewing the lease"):
             self._check()
             os.utime(self._path)
+            self._renewed_at = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError, StoreError):
             self._check()
             self._path.unlink()
 
-    def _check(self) -> None:
+    def _holder(self) -> object:
         try:
-            found = json.loads(self._path.read_bytes())["token"]
+            return json.loads(self._path.read_bytes())["token"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
-            found = None
-        if found != self._token:
+            return None
+
+    def _check(self) -> None:
+        if self._holder() != self._token:
             raise RepositoryBusy("This garbage collection was stopped: another one has taken over.")
 
     def _remove_expired(self) -> None:

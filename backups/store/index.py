@@ -9,7 +9,6 @@ A partial index has the same layout with zero bytes where a chunk is not stored 
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -85,14 +84,17 @@ class Layout:
         return TAIL.pack(0, 0, 48, 16 + self.count * ITEM.size + TAIL.size, TYPE_TABLE_TAIL)
 
 
-class _Mapped:
-    """A mapped index file, closed at the end of a `with` block."""
+class _IndexFile:
+    """An open index file, closed at the end of a `with` block.
+
+    Read by pread and not mapped: a file that is cut short meanwhile is then an error and not a SIGBUS, and what
+    was read does not stay in the process's memory.
+    """
 
     def __init__(self, path: Path, layout: Layout, fd: int) -> None:
         self.path = path
         self.layout = layout
         self._fd = fd
-        self._map = mmap.mmap(fd, layout.file_size, access=mmap.ACCESS_READ)
 
     @property
     def size_bytes(self) -> int:
@@ -111,19 +113,29 @@ class _Mapped:
     def _digest(self, number: int) -> bytes:
         if not 0 <= number < self.layout.count:
             raise IndexError(number)
-        start = HEADER.size + number * ITEM.size + 8
-        return self._map[start : start + 32]
+        return self._read(HEADER.size + number * ITEM.size + 8, 32)
+
+    def _read(self, start: int, length: int) -> bytes:
+        with storage_errors("reading an index"):
+            found = os.pread(self._fd, length, start)
+        if len(found) != length:
+            raise IndexCorrupt(f"{self.path.name} was cut short while it was read.")
+        return found
+
+    def blocks(self) -> Iterator[bytes]:
+        """Raw items, 40 bytes each, a few thousand at a time."""
+        for _, items in self._blocks():
+            yield items
 
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
         """(number of the first chunk, raw items) for a few thousand items at a time."""
         for first in range(0, self.layout.count, ITEMS_AT_ONCE):
             start = HEADER.size + first * ITEM.size
             stop = HEADER.size + min(first + ITEMS_AT_ONCE, self.layout.count) * ITEM.size
-            yield first, self._map[start:stop]
+            yield first, self._read(start, stop - start)
 
     def close(self) -> None:
         if self._fd >= 0:
-            self._map.close()
             os.close(self._fd)
             self._fd = -1
 
@@ -136,8 +148,8 @@ class _Mapped:
         self.close()
 
 
-class IndexReader(_Mapped):
-    """A finished index, mapped: nothing is held in memory, however large the disk."""
+class IndexReader(_IndexFile):
+    """A finished index, streamed: nothing is held in memory, however large the disk."""
 
     @classmethod
     def open(cls, path: Path) -> IndexReader:
@@ -209,16 +221,16 @@ def _read_layout(fd: int, path: Path) -> Layout:
     return layout
 
 
-class PartialIndex(_Mapped):
+class PartialIndex(_IndexFile):
     """An index being filled in any order by many threads; it survives the death of its process.
 
-    An entry is set only after its chunk is durable under its final name. Entries are written with pwrite, not
-    through the map: a full file system is then an error and not a SIGBUS.
+    An entry is set only after its chunk is durable under its final name. Entries are written with pwrite, never
+    mapped: a full file system is then an error and not a SIGBUS.
     """
 
     @classmethod
     def create(cls, path: Path, *, size_bytes: int, chunk_size: int) -> PartialIndex:
-        """Start anew; a file of that name is replaced, so a stalled process that still maps it does no harm."""
+        """Start anew; a file of that name is replaced, so a stalled process that still has it open does no harm."""
         layout = Layout(size_bytes, chunk_size)
         with storage_errors("creating an index"):
             path.unlink(missing_ok=True)
@@ -335,14 +347,12 @@ def _fits(fd: int, layout: Layout) -> bool:
     )
 
 
-def any_chunk_ids(path: Path) -> Iterator[bytes]:
-    """Chunk ids in an index that may be unfinished or damaged, leniently: what a garbage collection must keep.
+def raw_items(path: Path) -> Iterator[bytes]:
+    """Items of an index that may be unfinished or damaged, leniently, in the pieces of `IndexReader.blocks`.
 
-    Whatever lies where an id would lie is taken for one; to keep too much is harmless.
+    Whatever lies where an item would lie is taken for one; to keep too much is harmless.
     """
     with path.open("rb") as file:
         file.seek(HEADER.size)
         while items := file.read(ITEMS_AT_ONCE * ITEM.size):
-            whole = len(items) - len(items) % ITEM.size
-            for (digest,) in DIGESTS.iter_unpack(items[:whole]):
-                yield digest
+            yield items[: len(items) - len(items) % ITEM.size]

@@ -6,9 +6,11 @@ A point is visible if and only if its `manifest.json` exists; that file is writt
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +26,9 @@ from backups.store.errors import (
 )
 from backups.store.index import IndexReader, PartialIndex
 from backups.store.manifest import parse_manifest
+from backups.store.marks import MarksFile
 from backups.store.names import checked_uuid
-from backups.store.stored import INDEX, MANIFEST, StoredPoint, file_sha256
+from backups.store.stored import INDEX, MANIFEST, PUBLISHED, StoredPoint, file_sha256
 
 if TYPE_CHECKING:
     from backups.store.repository import Repository
@@ -113,6 +116,9 @@ class StagedPoint:
             whole = {**manifest, **self._own_facts()}
             text = json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n"
             parse_manifest(text, self._names)
+            with MarksFile(self.folder) as marks:
+                # Another attempt may publish in the end: then it has said so too.
+                marks.append(PUBLISHED, manifest_sha256=hashlib.sha256(text).hexdigest())
             self._make_all_durable()
             _refuse_unless(still_owner)
             self._write_manifest(text)
@@ -235,5 +241,8 @@ def remove_tree(folder: Path) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)
     sync_directory(folder)
     for path in folder.iterdir():
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)  # nothing of ours: somebody put it there
+        else:
+            path.unlink(missing_ok=True)
     folder.rmdir()

@@ -7,16 +7,18 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from backups.store.chunks import ChunkStore
 from backups.store.durable import make_directory, server_now, sync_directory, write_file
 from backups.store.errors import (
     PointExists,
+    PointHeld,
     PointNotFound,
     RepositoryBusy,
     RepositoryMismatch,
@@ -25,9 +27,10 @@ from backups.store.errors import (
     StoreError,
     storage_errors,
 )
+from backups.store.marks import MARKS, MarksFile
 from backups.store.names import checked_uuid, is_uuid_name
 from backups.store.points import StagedPoint, remove_tree
-from backups.store.stored import MANIFEST, StoredPoint, append_mark
+from backups.store.stored import MANIFEST, StoredPoint
 
 FORMAT_VERSION = 1
 DESCRIPTION = "repository.json"
@@ -211,11 +214,16 @@ class Repository:
     def open_ref(self, ref: PointRef) -> StoredPoint:
         return self.open_point(ref.environment_uuid, ref.vm_id, ref.point_uuid, trashed=ref.trashed)
 
+    def has_point(self, ref: PointRef) -> bool:
+        """True if the point is published and lies where `ref` says."""
+        with storage_errors("looking for a restore point"):
+            return (self.folder_of(ref) / MANIFEST).exists()
+
     def folder_of(self, ref: PointRef) -> Path:
         return self.point_dir(ref.environment_uuid, ref.vm_id, ref.point_uuid, trashed=ref.trashed)
 
     def trash_point(self, ref: PointRef, *, reason: str, by: str) -> PointRef:
-        """Move a published point to the trash, where it keeps its chunks. Raises PointNotFound."""
+        """Move a published point to the trash, where it keeps its chunks. Raises PointNotFound, PointHeld."""
         return self._move(ref, to_trash=True, mark={"kind": "trashed", "reason": reason, "by": by})
 
     def undelete_point(self, ref: PointRef, *, by: str) -> PointRef:
@@ -229,10 +237,27 @@ class Repository:
                 )
         return self._move(ref, to_trash=False, mark={"kind": "undeleted", "by": by})
 
-    def purge_trash(self, *, older_than_seconds: float) -> list[PointRef]:
+    def mark_point(self, ref: PointRef, kind: str, **facts: Any) -> None:
+        """Append a mark to a published point, wherever it lies: `ref.trashed` is only where to look first.
+
+        Raises PointNotFound, also if the trash is being emptied of it at this moment.
+        """
+        self.check()
+        for trashed in (ref.trashed, not ref.trashed):
+            folder = self.folder_of(replace(ref, trashed=trashed))
+            if not (folder / MANIFEST).exists():
+                continue
+            with MarksFile(folder) as marks:
+                # Asked again under the lock: purging removes the manifest under it.
+                if (folder / MANIFEST).exists():
+                    marks.append(kind, **facts)
+                    return
+        raise PointNotFound(f"There is no restore point {ref.point_uuid} in the repository.")
+
+    def purge_trash(self, *, older_than_seconds: float, keep: Collection[str] = ()) -> list[PointRef]:
         """Remove for good what has lain in the trash longer than the grace period; returns what was removed.
 
-        Chunks stay until the next garbage collection.
+        Held points stay, and those whose uuids are in `keep`. Chunks stay until the next garbage collection.
         """
         self.check()
         limit = self.server_now() - older_than_seconds
@@ -240,13 +265,34 @@ class Repository:
         with storage_errors("listing the trash"):
             refs = list(self.all_point_folders(trashed=True))
         for ref in refs:
+            if ref.point_uuid in keep:
+                continue
             folder = self.folder_of(ref)
             with storage_errors("emptying the trash"):
                 # The move into the trash appended to the marks, so their time stamp is the server's time of it.
-                marks = folder / "marks.jsonl"
-                if (marks if marks.exists() else folder).stat().st_mtime < limit:
+                marks = folder / MARKS
+                if (marks if marks.exists() else folder).stat().st_mtime < limit and _give_up(folder):
                     remove_tree(folder)
                     gone.append(ref)
+        return gone
+
+    def remove_unfinished(self, *, older_than_seconds: float, keep: Collection[str] = ()) -> list[PointRef]:
+        """Remove points that were begun and that nobody has touched for so long, but those named in `keep`.
+
+        Raises ValueError for an age below the repository's own limit, which is longer than any job.
+        """
+        if older_than_seconds < self.gc_age_seconds:
+            raise ValueError(f"what is younger than {self.gc_age_seconds} s may belong to a running backup")
+        self.check()
+        limit = self.server_now() - older_than_seconds
+        gone = []
+        with storage_errors("removing what was never finished"):
+            for ref in list(self.all_point_folders()):
+                folder = self.folder_of(ref)
+                with contextlib.suppress(FileNotFoundError):
+                    if ref.point_uuid not in keep and _is_left_behind(folder, limit):
+                        remove_tree(folder)
+                        gone.append(ref)
         return gone
 
     def _move(self, ref: PointRef, *, to_trash: bool, mark: dict[str, str]) -> PointRef:
@@ -261,8 +307,11 @@ class Repository:
                 raise PointExists(f"Restore point {ref.point_uuid} is at its new place already.")
             make_directory(target.parent.parent)
             make_directory(target.parent)
-            append_mark(origin, mark)
-            origin.rename(target)
+            with MarksFile(origin) as marks:
+                if to_trash:
+                    _refuse_if_held(origin, marks)
+                marks.append(**mark)
+                origin.rename(target)
             sync_directory(target.parent)
             sync_directory(origin.parent)
         return PointRef(ref.environment_uuid, ref.vm_id, ref.point_uuid, to_trash)
@@ -275,6 +324,42 @@ class Repository:
 class _Description:
     uuid: UUID
     gc_age_seconds: float
+
+
+def _refuse_if_held(folder: Path, marks: MarksFile) -> None:
+    standing = marks.read().standing()
+    if standing.held is not None:
+        raise PointHeld(
+            f"A legal hold lies on restore point {folder.name}"
+            f" ({str(standing.held.get('reason', ''))[:300]}), so it stays where it is.",
+            hint="Release the hold first, if you may.",
+        )
+    if standing.hold_uncertain:
+        raise PointHeld(
+            f"A line in the marks of restore point {folder.name} is damaged and may have been a legal hold, "
+            "so it stays where it is.",
+            hint="Release the hold to say that there is none, then delete the point.",
+        )
+
+
+def _give_up(folder: Path) -> bool:
+    """Remove the manifest of a trashed point, unless it is held; from then on the point is no more."""
+    if not (folder / MANIFEST).exists():
+        return True
+    with MarksFile(folder) as marks:
+        if marks.read().standing().may_be_held:
+            return False
+        (folder / MANIFEST).unlink(missing_ok=True)
+        return True
+
+
+def _is_left_behind(folder: Path, limit: float) -> bool:
+    """True for a folder without a manifest in which nothing has been written since `limit`."""
+    if (folder / MANIFEST).exists():
+        return False
+    newest = max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
+    # Published meanwhile, perhaps: looked at last.
+    return newest < limit and not (folder / MANIFEST).exists()
 
 
 def _uuid_names(folder: Path) -> list[str]:

@@ -4,24 +4,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from datetime import UTC, datetime
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backups.store.durable import write_all
-from backups.store.errors import IndexCorrupt, PointCorrupt, storage_errors
+from backups.store.errors import IndexCorrupt, PointCorrupt, PointNotFound, storage_errors
 from backups.store.index import IndexReader
 from backups.store.manifest import MANIFEST_LIMIT, IndexEntry, Manifest, parse_manifest
+from backups.store.marks import Mark, MarksFile, Standing, read_marks
 
 if TYPE_CHECKING:
     from backups.store.repository import Repository
 
 MANIFEST = "manifest.json"
-MARKS = "marks.jsonl"
-MARKS_LIMIT = 64 << 20
 INDEX = ".caibx"
+PUBLISHED = "published"
 
 
 class StoredPoint:
@@ -36,9 +34,7 @@ class StoredPoint:
             "point": folder.name,
         }
         with storage_errors("reading a manifest"):
-            with (folder / MANIFEST).open("rb") as file:
-                raw = file.read(MANIFEST_LIMIT + 1)
-            self._parsed: Manifest = parse_manifest(raw, names)
+            self._parsed: Manifest = parse_manifest(_read_manifest(folder), names)
             self._check_sizes()
 
     @property
@@ -77,19 +73,37 @@ class StoredPoint:
         return content
 
     def damaged_files(self) -> list[str]:
-        """Names of listed files whose SHA-256 is not the manifest's. Reads all of them."""
+        """Names of listed files whose SHA-256 is not the manifest's, and the manifest's own if it was changed.
+
+        Reads all of them. The manifest's SHA-256 stands in the mark `published`.
+        """
+        promised = {mark.get("manifest_sha256") for mark in self.marks() if mark["kind"] == PUBLISHED}
         with storage_errors("verifying a restore point"):
-            return [
+            changed = bool(promised) and file_sha256(self.folder / MANIFEST) not in promised
+            return [MANIFEST] * changed + [
                 n for n, entry in self._parsed.files.items() if file_sha256(self.folder / n) != entry.sha256
             ]
 
     def mark(self, kind: str, **facts: Any) -> None:
         """Append a fact that came later (pinned, verified, proven …); the manifest itself never changes."""
-        append_mark(self.folder, {"kind": kind, **facts})
+        with MarksFile(self.folder) as marks:
+            marks.append(kind, **facts)
 
-    def marks(self) -> list[dict[str, Any]]:
+    def marks(self) -> list[Mark]:
         """Everything that was marked, oldest first; a line cut short by a crash is passed over."""
-        return read_marks(self.folder)
+        return read_marks(self.folder).good
+
+    def damaged_marks(self) -> int:
+        """Lines of the marks that are torn, changed or missing; they may have been a hold.
+
+        The mark `published` was written before the manifest: a point without it has lost marks.
+        """
+        found = read_marks(self.folder)
+        return found.damaged or int(not any(mark["kind"] == PUBLISHED for mark in found.good))
+
+    def standing(self) -> Standing:
+        """Pinned, held, verified …: the last word of the marks on each."""
+        return read_marks(self.folder).standing()
 
     def _entry(self, disk_id: str) -> IndexEntry:
         try:
@@ -100,45 +114,26 @@ class StoredPoint:
     def _check_sizes(self) -> None:
         for name, entry in self._parsed.files.items():
             try:
-                size = (self.folder / name).stat().st_size
+                found = (self.folder / name).lstat()
             except FileNotFoundError:
+                if not (self.folder / MANIFEST).exists():
+                    raise PointNotFound(f"Restore point {self.folder.name} was moved meanwhile.") from None
                 raise PointCorrupt(f"{name} of restore point {self.folder.name} is missing.") from None
-            if size != entry.size:
+            if not stat.S_ISREG(found.st_mode):
+                raise PointCorrupt(f"{name} of restore point {self.folder.name} is not a plain file.")
+            if found.st_size != entry.size:
                 raise PointCorrupt(
-                    f"{name} of restore point {self.folder.name} has {size} bytes, not {entry.size}."
+                    f"{name} of restore point {self.folder.name} has {found.st_size} bytes, not {entry.size}."
                 )
 
 
-def append_mark(folder: Path, facts: dict[str, Any]) -> None:
-    """Add one line to a point's marks, durably; `at` (UTC) is added."""
-    line = json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **facts}, ensure_ascii=False)
-    with storage_errors("marking a restore point"):
-        fd = os.open(folder / MARKS, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        try:
-            size = os.fstat(fd).st_size
-            torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
-            write_all(fd, (b"\n" if torn else b"") + line.encode() + b"\n")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-def read_marks(folder: Path) -> list[dict[str, Any]]:
-    marks = []
-    with storage_errors("reading marks"):
-        try:
-            with (folder / MARKS).open("rb") as file:
-                raw = file.read(MARKS_LIMIT)
-        except FileNotFoundError:
-            return []
-    for line in raw.splitlines():
-        try:
-            mark = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(mark, dict):
-            marks.append(mark)
-    return marks
+def _read_manifest(folder: Path) -> bytes:
+    """At most a byte more than a manifest may have; links and devices are not followed."""
+    fd = os.open(folder / MANIFEST, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise PointCorrupt(f"The manifest of restore point {folder.name} is not a plain file.")
+        return file.read(MANIFEST_LIMIT + 1)
 
 
 def file_sha256(path: Path) -> str:

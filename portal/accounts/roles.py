@@ -4,9 +4,10 @@
 Roles are held on a team (for all of its VMs) or on one VM; a person's rights on a VM are the union.
 
 - viewer: sees VMs, restore points, jobs; reads no content and changes nothing.
-- operator: also backs up and restores.
+- operator: also backs up, restores and verifies, and pins restore points so that retention leaves them.
 - auditor: sees what a viewer sees, and the history of who did what.
-- admin: all of the above, also deletes restore points and manages the team's people.
+- admin: all of the above, also deletes restore points, lays and releases legal holds, and manages the team's
+  people.
 - Platform admins (superusers) may do everything, and alone manage Managers and repositories.
 
 Not your VM: it does not exist for you (404). Not your role: refused (403).
@@ -29,15 +30,17 @@ class Capability(models.TextChoices):
     RESTORE = "restore", "restore"
     VERIFY = "verify", "verify"
     DELETE_POINTS = "delete_points", "delete restore points"
+    PIN_POINTS = "pin_points", "pin restore points"
+    HOLD_POINTS = "hold_points", "hold restore points"
     READ_AUDIT = "read_audit", "read the history"
 
 
-_OPERATE = frozenset({Capability.BACK_UP, Capability.RESTORE, Capability.VERIFY})
+_OPERATE = frozenset({Capability.BACK_UP, Capability.RESTORE, Capability.VERIFY, Capability.PIN_POINTS})
 CAPABILITIES: dict[str, frozenset[Capability]] = {
     Role.VIEWER: frozenset(),
     Role.OPERATOR: _OPERATE,
     Role.AUDITOR: frozenset({Capability.READ_AUDIT}),
-    Role.ADMIN: _OPERATE | {Capability.DELETE_POINTS, Capability.READ_AUDIT},
+    Role.ADMIN: _OPERATE | {Capability.DELETE_POINTS, Capability.HOLD_POINTS, Capability.READ_AUDIT},
 }
 
 

@@ -52,6 +52,18 @@ KINDS = {
         left_alone="The machine and its restore points were not touched.",
         cancelling="What earlier backups left on the Manager stays there for now; it is tried again later.",
     ),
+    "repository_verify": KindWords(
+        doing="Verifying repository {subject}",
+        done="Verified repository {subject}",
+        left_alone="No restore point was changed.",
+        cancelling="Reading stops. What was found damaged so far stays set aside.",
+    ),
+    "collect_garbage": KindWords(
+        doing="Removing unused data from repository {subject}",
+        done="Removed unused data from repository {subject}",
+        left_alone="Everything that a restore point needs, also one in the trash, is still there.",
+        cancelling="Nothing more is removed. What was removed so far was needed by nothing.",
+    ),
 }
 OTHER = KindWords(
     doing="{title}",
@@ -64,6 +76,8 @@ KIND_LABELS = {
     "vm_restore": "Restore",
     "point_verify": "Verification",
     "vm_cleanup": "Clean-up",
+    "repository_verify": "Repository verification",
+    "collect_garbage": "Garbage collection",
 }
 
 VIA_WORDS = {

@@ -13,8 +13,8 @@ from tests.factories import JobFactory, MembershipFactory, PointFactory, TeamFac
 pytestmark = [pytest.mark.django_db, pytest.mark.embedded]
 
 MAY = {
-    "alice": {"back_up", "restore", "verify", "delete_points", "read_audit"},
-    "bob": {"back_up", "restore", "verify"},
+    "alice": {"back_up", "restore", "verify", "pin_points", "delete_points", "hold_points", "read_audit"},
+    "bob": {"back_up", "restore", "verify", "pin_points"},
     "carol": set(),
     "dave": set(),
     "root": set(Capability.values),

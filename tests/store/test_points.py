@@ -163,7 +163,7 @@ def test_a_point_is_visible_only_when_published(repository):
             "digest": index.digest_hex(),
         }
     left = sorted(p.name for p in opened.folder.iterdir())
-    assert left == sorted(["vm.ovf", f"{DISK}.caibx", "manifest.json"])
+    assert left == sorted(["vm.ovf", f"{DISK}.caibx", "manifest.json", "marks.jsonl"])
 
 
 def test_a_vm_without_disks_has_points_too(repository):
@@ -298,8 +298,9 @@ def test_marks_are_appended_and_survive_a_torn_line(repository):
         file.write(b'{"kind": "torn')
     point.mark("verified", bad=[])
     marks = point.marks()
-    assert [mark["kind"] for mark in marks] == ["pinned", "verified"]
-    assert marks[0]["by"] == "alice" and marks[0]["at"].endswith("+00:00")
+    assert [mark["kind"] for mark in marks] == ["published", "pinned", "verified"]
+    assert marks[1]["by"] == "alice" and marks[1]["at"].endswith("+00:00")
+    assert point.damaged_marks() == 1 and point.standing().hold_uncertain
     assert repository.open_ref(ref_of(point)).manifest == point.manifest
 
 
@@ -313,7 +314,11 @@ def test_trash_hides_a_point_and_gives_it_back(repository):
     assert repository.open_ref(trashed).marks()[-1]["reason"] == "retention: keep last 3"
     back = repository.undelete_point(trashed, by="alice")
     assert repository.open_ref(back).manifest == point.manifest
-    assert [mark["kind"] for mark in repository.open_ref(back).marks()] == ["trashed", "undeleted"]
+    assert [mark["kind"] for mark in repository.open_ref(back).marks()] == [
+        "published",
+        "trashed",
+        "undeleted",
+    ]
 
 
 def test_trash_is_emptied_only_after_the_grace_period(repository):

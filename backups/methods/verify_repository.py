@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read a whole repository again: every chunk against its name, every restore point against its manifest."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from backups import upkeep
+from backups.errors import RepositoryDamaged
+from backups.models import Repository, RestorePoint
+from backups.store import usage, verify
+from backups.store.repository import PointRef
+from backups.store.repository import Repository as Store
+from backups.store.verify import PointResult
+from portal.errors import PortalError
+from portal.jobs import runner
+from portal.jobs.context import JobContext
+
+REMEMBER_EVERY_SECONDS = 5.0
+
+
+def run(context: JobContext) -> None:
+    """Goes on after an interruption with the chunk folder where it stopped.
+
+    Raises RepositoryDamaged, with the damage on each point that it hurts, if anything is bad or missing.
+    """
+    repository = Repository.objects.get(uuid=context.params["repository"])
+    if context.giving_up:
+        raise runner.give_up(context)
+    rows = Repository.objects.filter(pk=repository.pk)
+    try:
+        store = repository.open()
+        _read_chunks(context, store)
+        hurt = _look_at_points(context, repository, store)
+    except PortalError as error:
+        if not context.will_try_again(error):
+            rows.update(verify_problem=error.message, verified_at=timezone.now())
+        raise
+    chunks, bad = context.memory.get("chunks", 0), context.memory.get("bad", 0)
+    problem = _problem(bad, hurt)
+    rows.update(verified_at=timezone.now(), verified_chunks=chunks, bad_chunks=bad, verify_problem=problem)
+    context.write(result={"chunks": chunks, "bad": bad, "points_hurt": hurt})
+    upkeep.measure(repository)
+    if problem:
+        raise RepositoryDamaged(
+            f"{problem} Damaged chunks were set aside; nothing else was changed.",
+            hint="Back the machines up again: the next backup writes damaged chunks anew if the data still exists.",
+        )
+
+
+def _read_chunks(context: JobContext, store: Store) -> None:
+    with context.step("chunks", "Reading and re-hashing every chunk") as step:
+        memory = context.memory
+        if not memory.get("chunks_done"):
+            pace = _Pace(context)
+            context.progress.plan(
+                max(usage.measure(store).bytes, memory.get("bytes", 0)), done_before=memory.get("bytes", 0)
+            )
+            tally: dict[str, Any] = {key: memory.get(key, 0) for key in ("chunks", "bytes", "bad")}
+            tally["after"] = memory.get("after", "")
+            told = time.monotonic()
+            for folder in verify.verify_chunks(store, after=tally["after"], on_progress=pace.advance):
+                tally = {
+                    "after": folder.prefix,
+                    "chunks": tally["chunks"] + folder.chunks,
+                    "bytes": tally["bytes"] + folder.bytes,
+                    "bad": tally["bad"] + len(folder.bad),
+                }
+                if folder.bad or time.monotonic() - told > REMEMBER_EVERY_SECONDS:
+                    context.remember(**tally)
+                    told = time.monotonic()
+            context.remember(**tally, chunks_done=True)
+        step.detail = f"{context.memory['chunks']} chunks, {context.memory['bad']} bad"
+
+
+class _Pace:
+    """Tells of progress, and waits where reading would go faster than the settings allow."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+        self._began = time.monotonic()
+        self._read = 0
+
+    def advance(self, stored_bytes: int) -> None:
+        self._context.progress.advance(stored_bytes)
+        self._read += stored_bytes
+        if settings.VERIFY_RATE:
+            due = self._began + self._read / (settings.VERIFY_RATE << 20)
+            ahead = due - time.monotonic()
+            if ahead > 0:
+                self._context.pause(ahead)
+
+
+def _look_at_points(context: JobContext, repository: Repository, store: Store) -> int:
+    """Write what was found on each point, in its marks and its row. Returns how many points are hurt."""
+    hurt = 0
+    with context.step("points", "Comparing every restore point with its manifest") as step:
+        count = 0
+        for found in verify.verify_points(store, watch=lambda *_: context.check()):
+            count += 1
+            hurt += not found.good
+            _note(context, repository, store, found)
+        step.detail = f"{count} restore points, {hurt} hurt"
+    return hurt
+
+
+def _note(context: JobContext, repository: Repository, store: Store, found: PointResult) -> None:
+    ref = found.ref
+    problem = describe(found)
+    if not ref.trashed:
+        # A mark on a point in the trash would begin its grace period anew.
+        by = context.job.requested_by_name
+        if problem:
+            store.mark_point(ref, "damaged", by=by, problem=problem[:1000])
+        else:
+            store.mark_point(ref, "verified", by=by)
+    point = RestorePoint.objects.filter(repository=repository, uuid=ref.point_uuid).first()
+    if point is None:
+        return
+    RestorePoint.objects.filter(pk=point.pk).update(verify_problem=problem, verified_at=timezone.now())
+    _compare_marks(context, store, point, ref, found)
+
+
+def _compare_marks(
+    context: JobContext, store: Store, point: RestorePoint, ref: PointRef, found: PointResult
+) -> None:
+    """Marks that were lost show only here: the rows remember what was said."""
+    if found.problem:
+        return
+    standing = store.open_ref(ref).standing()
+    lost = []
+    if point.held_at is not None and standing.held is None:
+        lost.append("its legal hold")
+    if point.pinned_at is not None and standing.pinned is None:
+        lost.append("its pin")
+    if lost:
+        context.warn(
+            f"The marks of the restore point of {point} have lost {' and '.join(lost)}: set it again."
+        )
+    elif found.damaged_marks:
+        context.warn(
+            f"The marks of the restore point of {point} have {found.damaged_marks} lines that are damaged or missing."
+        )
+
+
+def describe(found: PointResult) -> str:
+    """What is wrong with a point, in one sentence, or an empty string."""
+    if found.problem:
+        return found.problem
+    damaged = [f"{len(found.missing)} chunks"] if found.missing else []
+    damaged += found.damaged_files
+    return f"{' and '.join(damaged)}: damaged or missing." if damaged else ""
+
+
+def _problem(bad: int, hurt: int) -> str:
+    if not bad and not hurt:
+        return ""
+    return f"{bad} damaged chunks were found, and {hurt} restore points are hurt."
