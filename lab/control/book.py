@@ -153,3 +153,11 @@ class FaultBook:
         if not count:
             return any(fits(fault) for fault in self.waiting("domain_full"))
         return self.strike("domain_full", fits) is not None
+
+    def forgets(self, of: str, record_id: str) -> bool:
+        """Is the record of this backup or transfer, which is over, to be dropped at once?"""
+
+        def fits(fault: Fault) -> bool:
+            return fault["of"] == of and fault["which"] in (None, record_id)
+
+        return self.strike("forget", fits) is not None

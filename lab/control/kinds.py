@@ -105,6 +105,13 @@ KINDS: dict[str, Kind] = {
             "bytes": Field(int, "by which the scratch disk may grow", 0),
         },
     ),
+    "forget": Kind(
+        "A record is dropped as soon as its backup or transfer is over, as engines before 4.4.7 did: 404 from then on.",
+        {
+            "of": Field(str, "whose record", required=True, choices=("backup", "transfer")),
+            "which": Field(str, "only this one, by id"),
+        },
+    ),
     "hidden": Kind(
         "The account may not see it: lists lack it without a word (200), itself and what is below it answer 404.",
         {

@@ -374,5 +374,6 @@ class BackupCommands:
         """Records of finished backups go after 15 minutes, of failed ones after 30."""
         for backup in list(self._core.state.backups.values()):
             minutes = SUCCEEDED_MINUTES if backup.stage == "SUCCEEDED" else FAILED_MINUTES
-            if backup.over and self._core.clock.older_than(backup.modified, minutes):
+            old = backup.over and self._core.clock.older_than(backup.modified, minutes)
+            if old or (backup.over and self._core.faults.forgets("backup", backup.id)):
                 del self._core.state.backups[backup.id]

@@ -166,5 +166,6 @@ class TransferCommands:
         """Records of finished transfers go after 15 minutes, of failed ones after 30."""
         for transfer in list(self._core.state.transfers.values()):
             minutes = SUCCEEDED_MINUTES if transfer.phase == "finished_success" else FAILED_MINUTES
-            if transfer.over and self._core.clock.older_than(transfer.ended, minutes):
+            old = transfer.over and self._core.clock.older_than(transfer.ended, minutes)
+            if old or (transfer.over and self._core.faults.forgets("transfer", transfer.id)):
                 del self._core.state.transfers[transfer.id]

@@ -264,6 +264,25 @@ def test_forgotten_records(fault_lab: RunningLab, control: LabControl, client: C
         control.act("forget_record", kind="backup", id=backup.id)
 
 
+def test_records_that_are_forgotten_at_the_end(
+    fault_lab: RunningLab, control: LabControl, client: Client
+) -> None:
+    vm_id = fault_lab.vm("files-01").id
+    backup = client.start_backup(vm_id)
+    transfer = client.download(client.disk_ids(vm_id)[0], backup_id=backup.id)
+    with control.fault("forget", of="transfer"):
+        client.transfer(transfer.id).finalize()
+        wait_for(lambda: client.is_gone(client.transfer(transfer.id)), "the transfer is forgotten")
+    service = client.vm(vm_id).backups_service().backup_service(backup.id)
+    with control.fault("forget", of="backup", which=backup.id) as fault:
+        service.finalize()
+        wait_for(lambda: client.is_gone(service), "the backup is forgotten")
+        assert fault.struck == 1
+    assert 10793 in [code for code, _ in client.events(backup.id)]
+    backup = client.start_backup(vm_id)
+    assert client.end_backup(vm_id, backup.id).phase == types.BackupPhase.SUCCEEDED
+
+
 def test_manager_goes_away_during_a_backup_and_comes_back(
     fault_lab: RunningLab, control: LabControl, client: Client
 ) -> None:
