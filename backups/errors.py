@@ -56,3 +56,7 @@ class BackupIncomplete(PortalError):
 
 class MachineBusy(PortalError):
     """The Manager was doing something else with the machine for too long."""
+
+
+class RepositoryKnown(PortalError):
+    """There is a repository of this folder or name already."""

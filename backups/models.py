@@ -31,6 +31,7 @@ class Repository(models.Model):
     free_bytes = models.BigIntegerField(null=True, blank=True)
     checked_at = models.DateTimeField(null=True, blank=True)
     problem = models.TextField(blank=True)
+    problem_code = models.CharField(max_length=60, blank=True)
     trash_days = models.PositiveIntegerField(
         default=14, help_text="How long deleted restore points stay in the trash"
     )
@@ -50,6 +51,9 @@ class Repository(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("backups:repository", args=[self.uuid])
 
     def open(self) -> Store:
         """The store itself, its uuid compared. Raises RepositoryMissing, RepositoryMismatch, …"""
@@ -125,6 +129,9 @@ class RestorePoint(models.Model):
     vm_name = models.CharField(max_length=255)
     vm_was_up = models.BooleanField()
     consistency = models.CharField(max_length=20)
+    consistency_evidence = models.TextField(blank=True)
+    # Disks that the machine had and this point has not: {"disk_id", "alias", "reason"}, as in the manifest.
+    excluded_disks = models.JSONField(default=list)
     checkpoint_id = models.UUIDField(null=True, blank=True)
     from_checkpoint_id = models.UUIDField(null=True, blank=True)
     size_bytes = models.BigIntegerField()

@@ -135,6 +135,8 @@ def record_point(
                 "vm_name": manifest["machine"]["name"][:255],
                 "vm_was_up": manifest["machine"]["status"] != "down",
                 "consistency": manifest["consistency"]["level"],
+                "consistency_evidence": manifest["consistency"].get("evidence", ""),
+                "excluded_disks": manifest.get("excluded_disks", []),
                 "checkpoint_id": manifest["checkpoint_id"],
                 "from_checkpoint_id": manifest["from_checkpoint_id"],
                 "size_bytes": sum(disk["size_bytes"] for disk in manifest["disks"]),

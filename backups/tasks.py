@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from backups import services, upkeep
-from backups.methods import cleanup, collect, incremental, verify, verify_repository
+from backups import repositories, services, upkeep
+from backups.methods import add_repository, cleanup, collect, incremental, verify, verify_repository
 from portal.jobs import runner
 
 
@@ -44,3 +44,8 @@ def repository_verify(job_id: int) -> None:
 def look_after_repositories() -> None:
     """Beat's hourly round."""
     upkeep.look_after_all()
+
+
+@shared_task(name=repositories.ADD_TASK)
+def add_repository_job(job_id: int) -> None:
+    runner.execute(job_id, add_repository.run)

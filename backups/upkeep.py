@@ -88,6 +88,7 @@ def _order(
             locks=[locks.exclusive(own_lock), locks.shared(f"repository:{repository.uuid}")],
             params={"repository": str(repository.uuid)},
             subject_label=repository.name,
+            subject_url=repository.get_absolute_url(),
             via=via,
         )
         audit.record(action, actor=actor, subject=repository, via=via, job=str(job.uuid))
@@ -104,9 +105,9 @@ def measure(repository: Repository) -> RepositoryMeasurement | None:
         found = usage.measure(store)
     except PortalError as error:
         log.warning("Repository %s cannot be measured: %s", repository.uuid, error)
-        rows.update(problem=str(error), checked_at=now)
+        rows.update(problem=str(error), problem_code=error.code, checked_at=now)
         return None
-    rows.update(problem="", checked_at=now, total_bytes=total, free_bytes=free)
+    rows.update(problem="", problem_code="", checked_at=now, total_bytes=total, free_bytes=free)
     return RepositoryMeasurement.objects.create(
         repository=repository,
         at=now,

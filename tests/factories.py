@@ -7,7 +7,7 @@ import uuid
 import factory
 from django.utils import timezone
 
-from backups.models import Repository, RestorePoint, RestorePointDisk
+from backups.models import Repository, RepositoryMeasurement, RestorePoint, RestorePointDisk
 from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
 from portal.environments.models import Disk, Environment, VirtualMachine
@@ -103,6 +103,19 @@ class RepositoryFactory(factory.django.DjangoModelFactory):
     uuid = factory.LazyFunction(uuid.uuid4)
     name = factory.Sequence(lambda number: f"Repository {number}")
     path = factory.Sequence(lambda number: f"/srv/backups/{number}")
+
+
+class MeasurementFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = RepositoryMeasurement
+
+    repository = factory.SubFactory(RepositoryFactory)
+    at = factory.LazyFunction(timezone.now)
+    bytes_used = 100 << 30
+    bytes_free = 900 << 30
+    bytes_total = 1 << 40
+    points = 10
+    chunks = 100_000
 
 
 class PointFactory(factory.django.DjangoModelFactory):

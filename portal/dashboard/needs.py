@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from django.urls import reverse
 
+from backups.models import Repository
+from backups.repository_presenters import State as RepositoryState
 from portal import wording
 from portal.dashboard.protection import Protection
 from portal.environments.models import Environment, VirtualMachine
@@ -70,6 +72,21 @@ def of_managers(troubled: Sequence[Environment]) -> list[Need]:
         )
         for environment in troubled
     ]
+
+
+def of_repositories(troubled: Sequence[tuple[Repository, RepositoryState]]) -> list[Need]:
+    return [_of_repository(repository, state) for repository, state in troubled]
+
+
+def _of_repository(repository: Repository, state: RepositoryState) -> Need:
+    name = wording.isolated(repository.name)
+    title = {
+        "unreachable": f"The repository {name} cannot be reached",
+        "damaged": f"The repository {name} has damaged data",
+        "nearly_full": f"The repository {name} is nearly full",
+    }[state.status]
+    tone = "warn" if state.status == "nearly_full" else "bad"
+    return _page_need("disk", tone, title, state.problem, repository.get_absolute_url(), "Look")
 
 
 def of_machines(

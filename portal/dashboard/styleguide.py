@@ -14,6 +14,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
+from backups import growth
+from backups.models import RepositoryMeasurement
+from backups.repository_presenters import Space
 from portal.dashboard.needs import Need
 
 GIB = 1024**3
@@ -22,7 +25,7 @@ SAMPLE_NAMESPACE = uuid.UUID("6f9c1b1e-4b0c-4a56-9a3d-0a9f3c0f7a11")
 STATUSES = (
     ("protected", "stale", "failing", "unprotected", "unknown"),
     ("pending", "running", "waiting", "interrupted", "succeeded", "warned", "failed", "cancelled"),
-    ("verified", "unverified", "damaged", "reachable", "unreachable", "up", "down"),
+    ("verified", "unverified", "damaged", "reachable", "nearly_full", "unreachable", "up", "down"),
 )
 SWATCHES = ("surface-0", "surface-1", "surface-2", "line", "text", "accent", "ok", "warn", "bad", "info")
 
@@ -55,6 +58,8 @@ NEEDS = (
         "#",
     ),
 )
+
+SPACES = (Space(400 * GIB, 2048 * GIB, 4096 * GIB), Space(GIB, 0, 4096 * GIB), Space(None, None, None))
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ def styleguide(request: HttpRequest) -> HttpResponse:
         "started_at": now - timedelta(seconds=95),
         "long_name": "a" * 120,
         "needs": NEEDS,
+        "spaces": SPACES,
+        "curve": growth.curve(_measurements(now)),
         **_plan(),
         **_tables(now),
     }
@@ -118,6 +125,16 @@ def _points(now: datetime, wanted: int) -> Iterator[SamplePoint]:
             yield SamplePoint(
                 uuid.uuid5(SAMPLE_NAMESPACE, str(n)), at, "full" if n % 21 == 20 else "incremental", verified
             )
+
+
+def _measurements(now: datetime) -> list[RepositoryMeasurement]:
+    """Six weeks of a repository that grows and is collected every week; not stored."""
+    return [
+        RepositoryMeasurement(
+            at=now - timedelta(days=days), bytes_used=(400 - 2 * days + 9 * (days % 7)) * GIB
+        )
+        for days in range(42)
+    ]
 
 
 def _explain(point: SamplePoint) -> str:

@@ -15,8 +15,9 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from backups import repository_presenters as repository_words
 from backups.bases import next_backup
-from backups.models import Repository, RestorePoint, default_repository
+from backups.models import Repository, RestorePoint
 from portal.accounts.models import User
 from portal.accounts.roles import Capability
 from portal.dashboard import needs, presenters
@@ -64,12 +65,14 @@ def overview(request: HttpRequest) -> HttpResponse:
     rows = summaries(machines_of(person))
     tally = Counter(item.status for item in rows)
     counts = {name: tally[name] for name in STATUSES}
+    repositories = list(Repository.objects.all()) if person.is_platform_admin else []
     troubled = list(Environment.objects.exclude(problem="")) if person.is_platform_admin else []
     needy = presenters.sorted_machines([item for item in rows if item.status in NEEDY], "protection")
     warned = jobs.with_open_warnings()
     others: list[needs.Need] = [
         *needs.of_waiting_jobs(list(jobs.filter(state=JobState.WAITING)[:NEEDS_YOU])),
         *needs.of_managers(troubled),
+        *needs.of_repositories(repository_words.worst_first(repositories)),
         *needs.of_warnings(list(warned[:WARNED_JOBS])),
     ]
     of_machines = _needs_of_machines(person, _pairs(needy[: max(1, NEEDS_YOU - len(others))]))
@@ -87,7 +90,8 @@ def overview(request: HttpRequest) -> HttpResponse:
         "recent_columns": job_words.LIST_COLUMNS,
         "recent_rows": job_words.list_rows(list(jobs.finished()[:6])),
         "has_environment": Environment.objects.exists(),
-        "repository": default_repository() if person.is_platform_admin else None,
+        "repository": next(iter(repositories), None),
+        "repositories": len(repositories),
     }
     return render(request, "dashboard/overview.html", context)
 

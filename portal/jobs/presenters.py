@@ -52,6 +52,12 @@ KINDS = {
         left_alone="The machine and its restore points were not touched.",
         cancelling="What earlier backups left on the Manager stays there for now; it is tried again later.",
     ),
+    "repository_add": KindWords(
+        doing="Adding repository {subject}",
+        done="Added repository {subject}",
+        left_alone="No other repository was touched.",
+        cancelling="Nothing more is made. What was made in the folder stays there.",
+    ),
     "repository_verify": KindWords(
         doing="Verifying repository {subject}",
         done="Verified repository {subject}",
@@ -76,6 +82,7 @@ KIND_LABELS = {
     "vm_restore": "Restore",
     "point_verify": "Verification",
     "vm_cleanup": "Clean-up",
+    "repository_add": "New repository",
     "repository_verify": "Repository verification",
     "collect_garbage": "Garbage collection",
 }
@@ -268,6 +275,13 @@ def outcome(job: Job, visible_vms: Any) -> Outcome | None:
             "See the restore point",
             job.subject_url,
         )
+    if job.kind == "repository_verify" and "chunks" in result:
+        text = f"All of it was read: {result['chunks']:,} chunks, all right."
+        return Outcome(text, "See the repository", job.subject_url)
+    if job.kind == "collect_garbage" and "bytes_freed" in result:
+        freed = wording.size(result["bytes_freed"])
+        text = f"{result['chunks_removed']:,} chunks that nothing needs were removed, {freed} freed."
+        return Outcome(text, "See the repository", job.subject_url)
     return Outcome("Done.", f"See {job.subject_label}", job.subject_url) if job.subject_url else None
 
 

@@ -13,7 +13,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
 from backups import services as backups
-from backups.models import RestorePoint
+from backups.models import Repository, RestorePoint
 from portal.jobs.models import Job
 from portal.jobs.states import JobState
 from tests.factories import DiskFactory, JobFactory, PointFactory, VmFactory
@@ -56,6 +56,20 @@ RULES = {
     "backups:point": Rule(OF_THE_TEAM, subject="point"),
     "backups:verify": Rule(None, OPERATORS_DO, subject="point"),
     "backups:delete": Rule(None, ADMINS_DO, subject="point", data={"confirm_name": "shop"}),
+    "backups:undelete": Rule(None, ADMINS_DO, subject="point"),
+    "backups:pin": Rule(None, OPERATORS_DO, subject="point"),
+    "backups:unpin": Rule(None, OPERATORS_DO, subject="point"),
+    "backups:hold": Rule(None, ADMINS_DO, subject="point", data={"reason": "Case 4711"}),
+    "backups:release": Rule(None, ADMINS_DO, subject="point", data={"reason": "Closed"}),
+    "backups:repository_list": Rule(PLATFORM_SEES),
+    "backups:repository_add": Rule(PLATFORM_SEES, (LOGIN, 404, 404, 404, 404, 422)),
+    "backups:repository": Rule(PLATFORM_SEES, subject="repository"),
+    "backups:repository_points": Rule(PLATFORM_SEES, subject="repository"),
+    "backups:repository_trash": Rule(PLATFORM_SEES, subject="repository"),
+    "backups:repository_change": Rule(PLATFORM_SEES, (LOGIN, 404, 404, 404, 404, 422), subject="repository"),
+    "backups:repository_default": Rule(None, PLATFORM_DOES, subject="repository"),
+    "backups:repository_verify": Rule(None, PLATFORM_DOES, subject="repository"),
+    "backups:repository_collect": Rule(None, PLATFORM_DOES, subject="repository"),
     "restores:restore": Rule(
         OPERATORS_SEE, (LOGIN, 404, 403, 422, 422, 422), subject="point", data={"plan_hash": "stale"}
     ),
@@ -77,6 +91,13 @@ CASES = [
 ]
 
 
+class NoFiles:
+    """In the place of a repository's files: takes every mark."""
+
+    def mark_point(self, *_: object, **__: object) -> None:
+        return None
+
+
 @pytest.fixture
 def addresses(people, rings, monkeypatch):
     """Address by route, of one machine with everything, in the team of alice, bob and carol.
@@ -84,6 +105,7 @@ def addresses(people, rings, monkeypatch):
     Its restore point has no files: what becomes of them is the business of tests/backups.
     """
     monkeypatch.setattr(backups, "_trash", lambda point, **_: None)
+    monkeypatch.setattr(Repository, "open", lambda repository: NoFiles())
     vm = VmFactory(name="shop")
     vm.teams.add(people.team)
     DiskFactory(vm=vm)
@@ -92,6 +114,7 @@ def addresses(people, rings, monkeypatch):
         "vm": vm.uuid,
         "environment": vm.environment.uuid,
         "point": point.uuid,
+        "repository": point.repository.uuid,
         "job": JobFactory(vm=vm, kind="point_verify").uuid,
         "failed": JobFactory(vm=vm, state=JobState.FAILED, finished_at=timezone.now()).uuid,
     }

@@ -56,6 +56,7 @@ BADGES = {
     "deleted": Badge("Deleted", "overwrite", "none"),
     "gone": Badge("Gone", "unknown", "none"),
     "reachable": Badge("Reachable", "check", "ok"),
+    "nearly_full": Badge("Nearly full", "warning", "warn"),
     "unreachable": Badge("Unreachable", "failed", "bad"),
     "up": Badge("Up", "on", "ok"),
     "down": Badge("Down", "off", "none"),
@@ -83,12 +84,12 @@ NAV: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         "Machines",
         "machine",
         "environments:vm_list",
-        ("environments:vm", "backups:", "restores:"),
+        ("environments:vm", "backups:point", "restores:"),
     ),
     ("Jobs", "Jobs", "jobs", "jobs:job_list", ("jobs:",)),
     ("Managers", "Managers", "manager", "environments:environment_list", ("environments:environment",)),
     ("Reports", "Reports", "report", "dashboard:reports", ("dashboard:report",)),
-    ("Settings", "Settings", "settings", "accounts:settings", ("accounts:",)),
+    ("Settings", "Settings", "settings", "accounts:settings", ("accounts:", "backups:repositor")),
 )
 
 # Pages that do not exist for anybody but platform admins.

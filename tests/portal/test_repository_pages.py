@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Repositories: how they are and since when that is known, what is in them, what is in their trash."""
+
+import datetime as dt
+from pathlib import PurePosixPath
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from backups import growth, repositories
+from backups import repository_presenters as presenters
+from backups.models import Repository
+from portal.audit.models import AuditEntry
+from portal.errors import NotAllowed
+from portal.jobs.models import Job
+from tests.factories import (
+    EnvironmentFactory,
+    JobFactory,
+    MeasurementFactory,
+    PointDiskFactory,
+    PointFactory,
+    RepositoryFactory,
+    VmFactory,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.embedded]
+
+DAY = dt.timedelta(days=1)
+GIB = 1 << 30
+
+
+@pytest.fixture
+def client(people) -> Client:
+    client = Client()
+    client.force_login(people.root)
+    return client
+
+
+@pytest.fixture
+def store(db) -> Repository:
+    return RepositoryFactory(name="Main", is_default=True, checked_at=timezone.now())
+
+
+def text_of(client: Client, address: str, **params: str) -> str:
+    response = client.get(address, params)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "label"),
+    [
+        ({"checked_at": None}, "unknown", "Not looked at yet"),
+        ({}, "reachable", "Reachable"),
+        ({"problem": "Gone.", "problem_code": "repository_missing"}, "unreachable", "Not mounted"),
+        (
+            {"problem": "Other.", "problem_code": "repository_mismatch"},
+            "unreachable",
+            "Another repository is there",
+        ),
+        (
+            {"problem": "Slow.", "problem_code": "store_error", "bad_chunks": 1},
+            "unreachable",
+            "Not reachable",
+        ),
+        ({"bad_chunks": 2}, "damaged", "Damaged"),
+        ({"total_bytes": 100 * GIB, "free_bytes": 4 * GIB}, "nearly_full", "Nearly full"),
+        ({"total_bytes": 100 * GIB, "free_bytes": 6 * GIB}, "reachable", "Reachable"),
+        ({"total_bytes": 100 * GIB, "free_bytes": 0}, "nearly_full", "Nearly full"),
+    ],
+)
+def test_the_worst_is_said_first(changes, status, label):
+    found = presenters.state(Repository(**{"name": "x", "checked_at": timezone.now(), **changes}))
+    assert (found.status, found.label) == (status, label)
+
+
+def test_an_old_look_is_said_to_be_old():
+    found = presenters.state(Repository(name="x", checked_at=timezone.now() - DAY))
+    assert found.sentence == "Looked at yesterday; it should be every hour. Are the workers and beat running?"
+
+
+def test_the_list_shows_space_points_growth_and_when_it_was_looked_after(client, store):
+    now = timezone.now()
+    for days in range(10):
+        MeasurementFactory(repository=store, at=now - days * DAY, bytes_used=(100 - 2 * days) * GIB)
+    Repository.objects.filter(pk=store.pk).update(verified_at=now - 3 * DAY)
+    PointFactory.create_batch(3, repository=store)
+    PointFactory(repository=store, deleted_at=now)
+    RepositoryFactory(name="Offsite")
+    text = text_of(client, "/repositories/")
+    for words in (
+        "Main (default)",
+        "900 GiB free of 1 TiB",
+        "2 GiB a day",
+        "3 days ago",
+        "Not looked at yet",
+    ):
+        assert words in text, words
+    rows = client.get("/repositories/").context["rows"]
+    assert [row["cells"][3]["value"] for row in rows] == ["3", "0"]
+
+
+def test_without_any_the_list_says_what_to_do(client):
+    assert "Without one nothing can be backed up." in text_of(client, "/repositories/")
+    VmFactory()
+    assert "There is no repository yet" in text_of(client, "/")
+
+
+def test_a_page_says_what_is_known_and_what_is_not(client, store):
+    text = text_of(client, store.get_absolute_url())
+    for words in (
+        "It has not been measured yet",
+        "None yet",
+        "None has ended yet",
+        "The folder is all that is needed",
+    ):
+        assert words in text, words
+
+
+def test_a_page_has_growth_results_jobs_and_the_command(client, store):
+    now = timezone.now()
+    for days in range(30):
+        MeasurementFactory(repository=store, at=now - days * DAY, bytes_used=(100 - days) * GIB)
+    Repository.objects.filter(pk=store.pk).update(
+        verified_at=now,
+        verified_chunks=812_345,
+        collected_at=now,
+        collected_chunks=1200,
+        collected_bytes=3 * GIB,
+    )
+    PointDiskFactory(point=PointFactory(repository=store, vm__environment=EnvironmentFactory()))
+    job = JobFactory(
+        vm=None,
+        kind="repository_verify",
+        state="succeeded",
+        subject_label="Main",
+        params={"repository": str(store.uuid)},
+    )
+    other = JobFactory(vm=None, kind="repository_verify", state="succeeded", params={"repository": "other"})
+    text = text_of(client, store.get_absolute_url())
+    for words in (
+        "Stored data went from 71 GiB",
+        "812,345 chunks read and found right.",
+        "1,200 chunks removed, 3 GiB freed.",
+        "At this growth full in 2 years.",
+        "casync extract",
+        job.get_absolute_url(),
+        "+1 GiB",
+    ):
+        assert words in text, words
+    assert other.get_absolute_url() not in text
+
+
+def test_a_repository_that_is_away_says_so_there_and_on_the_overview(client, people, store):
+    Repository.objects.filter(pk=store.pk).update(
+        problem="/mnt/x holds no repository.", problem_code="repository_missing"
+    )
+    VmFactory().teams.add(people.team)
+    for address in ("/", store.get_absolute_url()):
+        assert "/mnt/x holds no repository." in text_of(client, address)
+    client.force_login(people.alice)
+    assert "/mnt/x holds no repository." not in text_of(client, "/"), "others can do nothing about it"
+
+
+def test_damage_leads_to_the_points_that_it_hurts(client, store):
+    PointFactory(repository=store, vm__name="hurt", verify_problem="2 chunks: damaged or missing.")
+    PointFactory(repository=store, vm__name="whole")
+    address = reverse("backups:repository_points", args=[store.uuid])
+    assert f"{address}?state=damaged" in text_of(client, store.get_absolute_url())
+    text = text_of(client, address, state="damaged")
+    assert "hurt" in text
+    assert "whole" not in text
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("", ["bad", "fine", "held", "new", "pinned"]),
+        ("verified", ["fine"]),
+        ("unverified", ["held", "new", "pinned"]),
+        ("pinned", ["pinned"]),
+        ("held", ["held"]),
+        ("nonsense", ["bad", "fine", "held", "new", "pinned"]),
+    ],
+)
+def test_points_are_filtered_by_state(client, store, state, expected):
+    now = timezone.now()
+    PointFactory(repository=store, vm__name="bad", verified_at=now, verify_problem="Damaged.")
+    PointFactory(repository=store, vm__name="fine", verified_at=now)
+    PointFactory(repository=store, vm__name="new")
+    PointFactory(repository=store, vm__name="pinned", pinned_at=now)
+    PointFactory(repository=store, vm__name="held", held_at=now)
+    PointFactory(repository=store, vm__name="deleted", deleted_at=now)
+    PointFactory(vm__name="elsewhere")
+    response = client.get(reverse("backups:repository_points", args=[store.uuid]), {"state": state})
+    assert sorted(row["cells"][0]["value"] for row in response.context["rows"]) == expected
+
+
+def test_points_are_paged_without_losing_or_repeating_one(client, store):
+    """Also where many were taken in the same instant."""
+    at, vm = timezone.now() - DAY, VmFactory()
+    points = PointFactory.create_batch(130, repository=store, vm=vm, taken_at=at)
+    address = reverse("backups:repository_points", args=[store.uuid])
+    found, page, back = [], client.get(address).context["page"], []
+    found.append([point.pk for point in page.points])
+    while page.older_url:
+        page = client.get(address + page.older_url).context["page"]
+        found.append([point.pk for point in page.points])
+    assert [len(part) for part in found] == [50, 50, 30]
+    assert sorted(key for part in found for key in part) == sorted(point.pk for point in points)
+    while page.newer_url:
+        page = client.get(address + page.newer_url).context["page"]
+        back.append([point.pk for point in page.points])
+    assert back == [found[1], found[0]]
+    assert client.get(address, {"before": "nonsense"}).context["page"].shown == "50 of 130 restore points"
+
+
+def test_the_trash_says_how_long_each_can_be_had_back(client, store):
+    now = timezone.now()
+    deleted = {"repository": store, "deleted_by": "alice", "deleted_why": "Too old"}
+    PointFactory(**deleted, vm__name="fresh", deleted_at=now - 4 * DAY)
+    PointFactory(**deleted, vm__name="due", deleted_at=now - 15 * DAY)
+    PointFactory(**deleted, vm__name="held", deleted_at=now - 15 * DAY, held_at=now)
+    PointFactory(**deleted, vm__name="purged", deleted_at=now - 30 * DAY, purged_at=now)
+    response = client.get(reverse("backups:repository_trash", args=[store.uuid]))
+    assert [(row.point.vm_name, row.left) for row in response.context["rows"]] == [
+        ("fresh", "For 10 days"),
+        ("held", "As long as it is held"),
+        ("due", "Until the next collection"),
+    ]
+    assert "Too old" in response.content.decode()
+
+
+def test_verify_and_collect_are_jobs_that_are_ordered_once(client, store, rings):
+    for route, kind in (("verify", "repository_verify"), ("collect", "collect_garbage")):
+        address = reverse(f"backups:repository_{route}", args=[store.uuid])
+        first, second = client.post(address), client.post(address)
+        job = Job.objects.get(kind=kind)
+        assert first.url == second.url == job.get_absolute_url()
+        assert job.subject_url == store.get_absolute_url()
+        assert "Main" in text_of(client, store.get_absolute_url())
+
+
+def test_the_page_follows_its_jobs_and_turns_to_their_result(client, store, rings):
+    client.post(reverse("backups:repository_verify", args=[store.uuid]))
+    fragment = client.get(store.get_absolute_url(), headers={"HX-Target": "live-jobs"})
+    assert "Verifying repository Main" in fragment.content.decode()
+    assert "HX-Refresh" not in fragment
+    Job.objects.update(state="succeeded")
+    fragment = client.get(store.get_absolute_url(), headers={"HX-Target": "live-jobs"})
+    assert fragment["HX-Refresh"] == "true"
+
+
+def test_another_default_takes_the_place_of_the_first(client, store, people):
+    other = RepositoryFactory(name="Offsite")
+    client.post(reverse("backups:repository_default", args=[other.uuid]))
+    assert list(Repository.objects.filter(is_default=True)) == [other]
+    assert AuditEntry.objects.get(action="repository.default").data["before"] == ["Main"]
+    with pytest.raises(NotAllowed):
+        repositories.make_default(actor=people.alice, repository=store)
+
+
+def test_name_and_grace_period_are_changed_with_before_and_after_in_the_history(client, store):
+    address = reverse("backups:repository_change", args=[store.uuid])
+    RepositoryFactory(name="Offsite")
+    refused = client.post(address, {"name": "Offsite", "trash_days": "0"})
+    assert refused.status_code == 422
+    assert set(refused.context["form"].errors) == {"name", "trash_days"}
+    client.post(address, {"name": "Vault", "trash_days": "30"})
+    store.refresh_from_db()
+    assert (store.name, store.trash_days) == ("Vault", 30)
+    entry = AuditEntry.objects.get(action="repository.change")
+    assert entry.data["before"] == {"name": "Main", "trash_days": 14}
+
+
+@pytest.mark.parametrize(
+    "path", ["relative", "/", "/mnt/../etc", "/mnt/main", "/mnt/main/inside", "/mnt", ""]
+)
+def test_a_folder_that_cannot_be_one_is_refused_in_the_form(client, rings, path):
+    RepositoryFactory(name="Main", path="/mnt/main")
+    data = {"name": "New", "path": path, "trash_days": "14"}
+    response = client.post(reverse("backups:repository_add"), data)
+    assert response.status_code == 422
+    assert list(response.context["form"].errors) == ["path"]
+    assert not Job.objects.exists()
+
+
+def test_adding_one_is_a_job_that_only_platform_admins_order(client, people, rings):
+    data = {"name": "New", "path": "/mnt/new", "trash_days": "30", "default": "on"}
+    response = client.post(reverse("backups:repository_add"), data)
+    job = Job.objects.get(kind="repository_add")
+    assert response.url == job.get_absolute_url()
+    assert job.params["path"] == "/mnt/new"
+    with pytest.raises(NotAllowed):
+        repositories.order_repository(
+            actor=people.alice, name="x", path=PurePosixPath("/mnt/x"), trash_days=1
+        )
+
+
+def test_the_curve_spans_its_box_and_ends_at_the_newest():
+    now = timezone.now()
+    history = [MeasurementFactory.build(at=now - n * DAY, bytes_used=(10 - n) * GIB) for n in range(3)]
+    drawn = growth.curve(history)
+    xs = [float(pair.split(",")[0]) for pair in drawn.line.split()]
+    assert (xs[0], xs[-1]) == (0.0, float(growth.WIDTH))
+    assert drawn.top == "10 GiB"
+    assert growth.curve(history[:1]) is None
+
+
+def test_one_row_a_day_with_the_change_since_the_day_before():
+    now = timezone.now().replace(hour=12)
+    history = [
+        MeasurementFactory.build(at=now, bytes_used=5 * GIB),
+        MeasurementFactory.build(at=now - DAY / 4, bytes_used=9 * GIB),
+        MeasurementFactory.build(at=now - DAY, bytes_used=6 * GIB),
+    ]
+    rows = growth.rows(history)
+    assert [row["cells"][1]["value"] for row in rows] == [5 * GIB, 6 * GIB]
+    assert [row["cells"][2]["value"] for row in rows] == ["−1 GiB", ""]
+
+
+def test_something_small_is_still_drawn():
+    space = presenters.Space(ours=1, free=10 * GIB, total=10 * GIB + 1)
+    assert (space.ours_width, space.used_width) == ("0.50", "0.50")
+    assert presenters.Space(None, None, None).words == "unknown"
