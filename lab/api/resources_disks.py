@@ -24,6 +24,8 @@ def register(router: Router) -> None:
     add("GET", "disks/{disk}", get_disk)
     add("PUT", "disks/{disk}", update_disk)
     add("DELETE", "disks/{disk}", remove_disk)
+    add("GET", "storagedomains/{domain}/disks/{disk}", get_disk_of_domain)
+    add("DELETE", "storagedomains/{domain}/disks/{disk}", remove_disk_of_domain)
     add("GET", "disks/{disk}/creation_status/{token}", creation_status)
     add("GET", "disks/{disk}/disksnapshots", list_disk_snapshots)
     add("GET", "disks/{disk}/permissions", list_permissions)
@@ -90,6 +92,22 @@ async def update_disk(call: Call) -> ET.Element:
 
 async def remove_disk(call: Call) -> Reply:
     call.manager.disks.remove(_disk(call))
+    return removed(call)
+
+
+def _disk_of_domain(call: Call) -> Disk:
+    disk = _disk(call)
+    if disk.storage_domain_id != call.ids["domain"]:
+        raise EntityMissing(disk.id)
+    return disk
+
+
+async def get_disk_of_domain(call: Call) -> ET.Element:
+    return disk_element(_disk_of_domain(call), call.manager.core.state, all_content=call.all_content)
+
+
+async def remove_disk_of_domain(call: Call) -> Reply:
+    call.manager.disks.remove(_disk_of_domain(call))
     return removed(call)
 
 

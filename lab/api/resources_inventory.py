@@ -153,7 +153,11 @@ async def list_data_centers(call: Call) -> ET.Element:
     def storage(center: Any) -> list[str]:
         return [d.name for d in core.state.storage_domains.values() if d.data_center_id == center.id]
 
-    fields = _named(status=lambda c: c.status, storage=storage, **{"storage.name": storage})
+    def clusters(center: Any) -> list[str]:
+        return [c.name for c in core.state.clusters.values() if c.data_center_id == center.id]
+
+    more = {"storage.name": storage, "clusters.name": clusters, "cluster.name": clusters}
+    fields = _named(status=lambda c: c.status, storage=storage, **more)
     objects = list(core.state.data_centers.values())
     return listing(call, "data_centers", objects, lambda c: data_center_element(c, core), fields)
 

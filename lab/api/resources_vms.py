@@ -49,6 +49,8 @@ def register(router: Router) -> None:
     add("GET", "vms/{vm}/nics/{nic}", get_nic)
     add("PUT", "vms/{vm}/nics/{nic}", update_nic)
     add("DELETE", "vms/{vm}/nics/{nic}", remove_nic)
+    filters = "vms/{vm}/nics/{nic}/networkfilterparameters"
+    add("GET", filters, _empty("network_filter_parameters"))
     add("GET", "vms/{vm}/nics/{nic}/statistics", _empty("statistics"))
     add("GET", "vms/{vm}/nics/{nic}/reporteddevices", _empty("reported_devices"))
     add("GET", "vms/{vm}/permissions", list_permissions)

@@ -115,5 +115,6 @@ def nic_element(nic: Nic) -> ET.Element:
     group(element, "mac", address=nic.mac)
     reference(element, "vm", "vms", nic.vm_id)
     reference(element, "vnic_profile", "vnicprofiles", nic.vnic_profile_id)
-    links(element, f"vms/{nic.vm_id}/nics/{nic.id}", "reporteddevices", "statistics")
+    rels = ("networkfilterparameters", "reporteddevices", "statistics")
+    links(element, f"vms/{nic.vm_id}/nics/{nic.id}", *rels)
     return element

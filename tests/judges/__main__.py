@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`python -m tests.judges [PYTEST ARGUMENT…]`: run every judge; at the end a line for each, and how many passed."""
 
+import os
 import sys
 from dataclasses import dataclass, field
 
@@ -50,6 +51,8 @@ class Verdicts:
 
 
 def main() -> int:
+    # No judge touches the portal or its database.
+    os.environ.setdefault("PORTAL_TEST_EMBEDDED", "1")
     verdicts = Verdicts()
     arguments = sys.argv[1:] or list(WHERE)
     options = ["-q", "-m", "judge", "-o", "addopts=--strict-markers", "-p", "no:cacheprovider"]

@@ -86,6 +86,24 @@ def test_a_machine_runs_and_is_stopped(lab: RunningLab, client: Client, ansible:
         assert client.vm(vm.id).get().status == status
 
 
+@judge("ovirt_vm", "ovirt_nic", "ovirt_disk")
+def test_a_machine_is_made_with_disks_and_network_and_removed(client: Client, ansible: Ansible) -> None:
+    first = ansible.play("vm_new")
+    assert (first.changed, first.ok) == (5, 5)
+    assert ansible.play("vm_new").changed == 0
+    (vm,) = client.system.vms_service().list(
+        search="name=judged", follow="disk_attachments.disk,nics.vnic_profile"
+    )
+    assert (vm.status, vm.memory, vm.cpu.topology.cores) == (types.VmStatus.UP, 256 << 20, 2)
+    assert vm.comment == "Made by a judge"
+    assert {(nic.name, nic.vnic_profile.name) for nic in vm.nics} == {("nic1", "ovirtmgmt"), ("nic2", "office")}
+    disks = {(a.disk.name, a.disk.provisioned_size, a.bootable, a.active) for a in vm.disk_attachments}
+    assert disks == {("judged-root", GIB, True, True), ("judged-more", GIB, False, True)}
+    assert ansible.play("vm_gone").changed == 1
+    assert ansible.play("vm_gone").changed == 0
+    assert client.system.disks_service().list(search="name=judged-*") == []
+
+
 @judge("ovirt_tag")
 def test_a_tag_is_made_assigned_and_removed(lab: RunningLab, client: Client, ansible: Ansible) -> None:
     assert ansible.play("tag").changed == 1

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Examples of the SDK that change machines and disks, and one that waits for events."""
 
+import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -67,6 +69,32 @@ def test_a_disk_is_made_on_a_machine(lab: RunningLab, client: Client, examples: 
     service.remove()
     wait_for(lambda: client.is_gone(service), "the disk is detached")
     remove_disk(client, disk.id)
+
+
+@judge("extend_disk.py")
+def test_a_disk_is_made_and_extended(lab: RunningLab, client: Client, examples: Examples) -> None:
+    with one_new_disk(client) as made:
+        literals = {"name=myvm": "name=files-01", "mydisk": "judged", "bs-scsi-012": "data-01"}
+        examples.run_as_if("extend_disk.py", literals)
+    (disk,) = made
+    path, _ = volume_file(lab, client, disk.id)
+    info = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", str(path)]))
+    assert disk.provisioned_size == info["virtual-size"] == 12 * GIB
+    client.vm(lab.vm("files-01").id).disk_attachments_service().attachment_service(disk.id).remove()
+    remove_disk(client, disk.id)
+
+
+@judge("add_disks.py", "delete_disks.py")
+def test_many_disks_are_made_and_removed_by_their_description(client: Client, examples: Examples) -> None:
+    domain = ("-c", "lab", "--sd-name", "data-02")
+    examples.run("add_disks.py", *domain, "--size", "1g", "--format", "qcow2", "--sparse", "--count", "5")
+    disks = client.system.disks_service()
+    made = [disk for disk in disks.list() if disk.description == "Created by add_disks.py"]
+    assert sorted(disk.name for disk in made) == [f"disk-{number}" for number in range(5)]
+    assert {(disk.provisioned_size, disk.status) for disk in made} == {(GIB, types.DiskStatus.OK)}
+    examples.run("delete_disks.py", *domain)
+    for disk in made:
+        wait_for(lambda disk=disk: client.is_gone(disks.disk_service(disk.id)), "the disk is gone")
 
 
 @judge("deactivate_disk_attachment.py")
