@@ -96,7 +96,10 @@ def test_a_machine_is_made_with_disks_and_network_and_removed(client: Client, an
     )
     assert (vm.status, vm.memory, vm.cpu.topology.cores) == (types.VmStatus.UP, 256 << 20, 2)
     assert vm.comment == "Made by a judge"
-    assert {(nic.name, nic.vnic_profile.name) for nic in vm.nics} == {("nic1", "ovirtmgmt"), ("nic2", "office")}
+    assert {(nic.name, nic.vnic_profile.name) for nic in vm.nics} == {
+        ("nic1", "ovirtmgmt"),
+        ("nic2", "office"),
+    }
     disks = {(a.disk.name, a.disk.provisioned_size, a.bootable, a.active) for a in vm.disk_attachments}
     assert disks == {("judged-root", GIB, True, True), ("judged-more", GIB, False, True)}
     assert ansible.play("vm_gone").changed == 1
