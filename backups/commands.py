@@ -19,7 +19,7 @@ class DiskCommand:
 def casync_commands(point: RestorePoint, disks: list[RestorePointDisk]) -> list[DiskCommand]:
     """One `casync extract` for each disk, ready to paste."""
     root = PurePosixPath(point.repository.path)
-    folder = root / "points" / str(point.vm.environment.uuid) / str(point.vm.manager_id) / str(point.uuid)
+    folder = root / "points" / point.ref.environment_uuid / point.ref.vm_id / point.ref.point_uuid
     return [
         DiskCommand(
             disk,

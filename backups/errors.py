@@ -22,6 +22,10 @@ class PointInUse(PortalError):
     """A job needs this restore point."""
 
 
+class ImportRefused(PortalError):
+    """A repository, or a part of it, is not taken over."""
+
+
 class PointHeld(PortalError):
     """A legal hold lies on the restore point."""
 

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from backups.store.repository import PointRef
 from backups.store.repository import Repository as Store
+from backups.store.stored import StoredPoint
 from portal.accounts.roles import Capability
 from portal.environments.models import VirtualMachine
 
@@ -140,6 +141,8 @@ class RestorePoint(models.Model):
     dirty_bytes = models.BigIntegerField(null=True, blank=True)
     duration_seconds = models.FloatField()
     manifest_sha256 = models.CharField(max_length=64)
+    # The environment whose uuid the point's folder bears, if the Manager was added anew since it was made.
+    stored_environment = models.UUIDField(null=True, blank=True)
     verified_at = models.DateTimeField(null=True, blank=True)
     verify_problem = models.TextField(blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
@@ -174,8 +177,12 @@ class RestorePoint(models.Model):
     def ref(self) -> PointRef:
         """Where its files are, if the row is right about the trash."""
         vm = self.vm
-        trashed = self.deleted_at is not None
-        return PointRef(str(vm.environment.uuid), str(vm.manager_id), str(self.uuid), trashed)
+        environment = self.stored_environment or vm.environment.uuid
+        return PointRef(str(environment), str(vm.manager_id), str(self.uuid), self.deleted_at is not None)
+
+    def open(self) -> StoredPoint:
+        """The point's files. Raises StoreError."""
+        return self.repository.open().open_ref(self.ref)
 
     def allows(self, user: User, capability: Capability) -> bool:
         return self.vm.allows(user, capability)

@@ -148,9 +148,7 @@ def _manifest(point: RestorePoint, blockers: list[str]) -> dict[str, Any]:
         blockers.append("This restore point was deleted.")
         return {}
     try:
-        store = point.repository.open()
-        stored = store.open_point(point.vm.environment.uuid, str(point.vm.manager_id), point.uuid)
-        document = stored.manifest
+        document = point.open().manifest
         _require_shape(document)
     except StoreError as error:
         blockers.append(str(error))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from django.conf import settings
 from backups.bases import why_not_incremental
 from backups.errors import BackupIncomplete
 from backups.methods.tickets import ticket_may_end
-from backups.store.errors import StoreError
+from backups.models import RestorePoint
+from backups.store.errors import PointNotFound, RepositoryMissing, StoreError
 from backups.store.index import IndexReader, PartialIndex, chunk_size_for
 from backups.store.points import StagedPoint, StoredPoint
 from backups.transfer import ImageEndpoint, TransferStats, backup_full, backup_incremental
@@ -81,12 +83,30 @@ def _open_base(backup: VmBackup) -> StoredPoint | None:
     if known is None:
         return None
     try:
-        return backup.store.open_point(backup.vm.environment.uuid, backup.vm_id, known)
+        return _find_base(backup, known)
     except StoreError as error:
         backup.context.warn(
             f"The base of this backup could not be opened, so disks are read in full: {error}"
         )
         return None
+
+
+def _find_base(backup: VmBackup, known: str) -> StoredPoint:
+    """The base, also if somebody deleted it meanwhile: it lies in the trash, whole, for longer than a job takes."""
+    ref = RestorePoint.objects.select_related("vm__environment").get(uuid=known).ref
+    try:
+        return backup.store.open_ref(replace(ref, trashed=False))
+    except PointNotFound:
+        return backup.store.open_ref(replace(ref, trashed=True))
+
+
+def _index_of_base(backup: VmBackup, base: StoredPoint, disk_id: str) -> IndexReader:
+    """Its ids are compared with the manifest's digest: a wrong one would be copied into the new point."""
+    try:
+        return base.whole_index(disk_id)
+    except RepositoryMissing:
+        # Moved to the trash since it was opened.
+        return _find_base(backup, base.folder.name).whole_index(disk_id)
 
 
 def read_disk(
@@ -180,7 +200,7 @@ def _base_index(
     if disk.mode != "incremental":
         return None, why_not_incremental(disk.format, disk.size_bytes, in_checkpoint=False, size_before=None)
     try:
-        index = stack.enter_context(base.index(disk.disk_id))
+        index = stack.enter_context(_index_of_base(backup, base, disk.disk_id))
     except StoreError as error:
         backup.context.warn(f"The base of a disk could not be read, so it is read in full: {error}")
         return None, "Full, because its index in the earlier restore point could not be read."

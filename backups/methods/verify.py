@@ -19,7 +19,7 @@ def run(context: JobContext) -> None:
     )
     store = point.repository.open()
     with context.step("verify", "Reading and re-hashing every chunk") as step:
-        stored = store.open_point(point.vm.environment.uuid, str(point.vm.manager_id), point.uuid)
+        stored = store.open_ref(point.ref)
         context.progress.plan(_stored_bytes(point))
         try:
             result = verify_point(stored, on_progress=context.progress.advance)

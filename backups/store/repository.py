@@ -196,6 +196,27 @@ class Repository:
                 for point in _uuid_names(top / environment / vm):
                     yield PointRef(environment, vm, point, trashed)
 
+    def strangers(self) -> Iterator[tuple[str, str]]:
+        """(path in the repository, why) of what lies under the points, here or in the trash, and is none."""
+        with storage_errors("listing restore points"):
+            for trashed in (False, True):
+                yield from self._strange_names(self._points(trashed), 3)
+                for ref in self.all_point_folders(trashed=trashed):
+                    if not self.has_point(ref):
+                        yield self._shown(self.folder_of(ref)), "It was never finished."
+
+    def _strange_names(self, folder: Path, depth: int) -> Iterator[tuple[str, str]]:
+        for path in sorted(folder.iterdir()):
+            if not is_uuid_name(path.name):
+                yield self._shown(path), "Nothing in a repository bears such a name."
+            elif path.is_symlink() or not path.is_dir():
+                yield self._shown(path), "It is not a folder."
+            elif depth > 1:
+                yield from self._strange_names(path, depth - 1)
+
+    def _shown(self, path: Path) -> str:
+        return str(path.relative_to(self.path))[:300]
+
     def open_point(
         self,
         environment_uuid: UUID | str,

@@ -62,6 +62,17 @@ class StoredPoint:
             raise IndexCorrupt(f"The index of disk {disk_id} is not the one that the manifest describes.")
         return reader
 
+    def whole_index(self, disk_id: str) -> IndexReader:
+        """As `index`, and the ids in it are those whose digest the manifest has: nothing was exchanged in it."""
+        reader = self.index(disk_id)
+        if reader.digest_hex() != self.digest_hex(disk_id):
+            reader.close()
+            raise IndexCorrupt(
+                f"The index of disk {disk_id} does not have the digest of the manifest: it was changed or damaged.",
+                hint="Choose another restore point, or put the file back from a copy.",
+            )
+        return reader
+
     def read_file(self, name: str) -> bytes:
         """A file that the manifest lists, such as `vm.ovf`, its SHA-256 checked. Raises PointCorrupt."""
         if name not in self._parsed.files:
@@ -72,14 +83,19 @@ class StoredPoint:
             raise PointCorrupt(f"{name} of restore point {self.folder.name} was changed or damaged.")
         return content
 
+    def manifest_is_as_published(self) -> bool:
+        """False if the manifest's SHA-256 is not the one in the mark `published`; true if no mark tells."""
+        promised = {mark.get("manifest_sha256") for mark in self.marks() if mark["kind"] == PUBLISHED}
+        with storage_errors("verifying a manifest"):
+            return not promised or file_sha256(self.folder / MANIFEST) in promised
+
     def damaged_files(self) -> list[str]:
         """Names of listed files whose SHA-256 is not the manifest's, and the manifest's own if it was changed.
 
         Reads all of them. The manifest's SHA-256 stands in the mark `published`.
         """
-        promised = {mark.get("manifest_sha256") for mark in self.marks() if mark["kind"] == PUBLISHED}
+        changed = not self.manifest_is_as_published()
         with storage_errors("verifying a restore point"):
-            changed = bool(promised) and file_sha256(self.folder / MANIFEST) not in promised
             return [MANIFEST] * changed + [
                 n for n, entry in self._parsed.files.items() if file_sha256(self.folder / n) != entry.sha256
             ]

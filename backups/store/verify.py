@@ -103,7 +103,7 @@ def verify_point(point: StoredPoint, on_progress: OnProgress | None = None) -> V
     chunks = size = 0
     bad: set[str] = set()
     for disk_id in point.disk_ids:
-        with _whole_index(point, disk_id) as index:
+        with point.whole_index(disk_id) as index:
             for read, _, found in _read_all(point.repository.chunks, _once_in_a_row(index)):
                 chunks += 1
                 size += read
@@ -229,7 +229,7 @@ def _look_at(repository: Repository, ref: PointRef, missing: _Absent) -> PointRe
         problem = ""
         try:
             for disk_id in point.disk_ids:
-                _whole_index(point, disk_id).close()
+                point.whole_index(disk_id).close()
             names = _naming(point, missing)
         except (IndexCorrupt, PointCorrupt) as error:
             problem = str(error)
@@ -252,15 +252,6 @@ def _naming(point: StoredPoint, chunk_ids: Collection[bytes]) -> set[str]:
         with point.index(disk_id) as index:
             found.update(chunk_id.hex() for chunk_id in _once_in_a_row(index) if chunk_id in chunk_ids)
     return found
-
-
-def _whole_index(point: StoredPoint, disk_id: str) -> IndexReader:
-    """The disk's index, its digest compared with the manifest's. Raises IndexCorrupt, PointCorrupt."""
-    index = point.index(disk_id)
-    if index.digest_hex() != point.digest_hex(disk_id):
-        index.close()
-        raise PointCorrupt(f"The index of disk {disk_id} does not have the digest of the manifest.")
-    return index
 
 
 def _once_in_a_row(index: IndexReader) -> Iterator[bytes]:

@@ -73,9 +73,7 @@ def _extracted_digest(point: RestorePoint, disk: RestorePointDisk) -> str:
     if casync is None:
         raise DemoFailed("casync is not installed: apt-get install casync")
     store = point.repository.open()
-    index = store.open_point(point.vm.environment.uuid, point.vm.manager_id, point.uuid).index_path(
-        str(disk.manager_id)
-    )
+    index = store.open_ref(point.ref).index_path(str(disk.manager_id))
     with tempfile.TemporaryDirectory(dir=settings.DATA_DIR) as folder:
         raw = Path(folder) / "disk.raw"
         command = [casync, "extract", f"--store={store.path / 'chunks'}", str(index), str(raw)]
@@ -127,7 +125,7 @@ def _journal(stage: Stage, vm_id: str) -> Iterator[dict[str, Any]]:
 def _blocks_in(point: RestorePoint, writes: list[dict[str, Any]]) -> dict[int, tuple[int, str]]:
     """(sequence number, SHA-256) of each block of the guest's writer that the point holds, by offset."""
     store = point.repository.open()
-    stored = store.open_point(point.vm.environment.uuid, point.vm.manager_id, point.uuid)
+    stored = store.open_ref(point.ref)
     found = {}
     offsets = {write["offset"]: write["length"] for write in writes}
     disk = point.disks.get()  # the demo's machine has one disk, and its guest writes there

@@ -14,7 +14,8 @@ log = logging.getLogger(__name__)
 
 @shared_task(name="environments.refresh_all")
 def refresh_all() -> None:
-    for environment in Environment.objects.all():
+    # Without an address: only its restore points are known, from an imported repository.
+    for environment in Environment.objects.exclude(api_url=""):
         refresh(environment.pk)
 
 

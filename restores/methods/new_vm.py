@@ -44,8 +44,7 @@ def run(context: JobContext) -> None:
     point = restore.point
     address = point.vm.environment.address()
     try:
-        store = point.repository.open()
-        stored = store.open_point(point.vm.environment.uuid, str(point.vm.manager_id), point.uuid)
+        stored = point.open()
         with connect(address, correlation_id=str(context.job.uuid)) as connection:
             _restore(NewVmRestore(context, restore, stored, connection))
     except BaseException as error:
@@ -184,7 +183,7 @@ class NewVmRestore:
             ca_file=self.ca_file,
             max_connections=settings.TRANSFER_CONNECTIONS,
         )
-        with ticket_may_end(), self.stored.index(source_id) as index:
+        with ticket_may_end(), self.stored.whole_index(source_id) as index:
             stats = write_disk(
                 endpoint,
                 index,
