@@ -60,6 +60,24 @@ def test_an_upload_is_paused_resumed_and_finalized(client: Client, examples: Exa
 
 
 @judge("image_transfer.py")
+def test_an_idle_upload_is_paused_by_the_manager_and_ends_whole(client: Client, examples: Examples) -> None:
+    """The script reads too seldom: the Manager pauses its upload, imageio hangs up, and the script finalizes."""
+    disk_id = client.add_disk(16 * MIB)
+    arguments = ("-c", "lab", "upload", disk_id, "--read-delay", "20", "--inactivity-timeout", "2")
+    with examples.running("image_transfer.py", *arguments) as running:
+        transfer_id = read_until(running, "Transfer ID:").split()[-1]
+        client.wait_transfer(transfer_id, lambda t: t.phase == Phase.PAUSED_SYSTEM)
+        assert 1071 in [code for code, _ in client.events("paused by system")]
+        client.transfer(transfer_id).resume()
+        client.wait_transfer(transfer_id, lambda t: t.phase == Phase.TRANSFERRING)
+        read_until(running, "Finalizing image transfer")
+        assert running.wait(60) != 0
+    assert client.transfer(transfer_id).get().phase == Phase.FINISHED_SUCCESS
+    client.wait_disk(disk_id)
+    remove_disk(client, disk_id)
+
+
+@judge("image_transfer.py")
 def test_a_download_is_held_open_and_finalized(lab: RunningLab, client: Client, examples: Examples) -> None:
     (disk_id,) = client.disk_ids(lab.vm("files-01").id)
     with examples.running(
