@@ -5,7 +5,7 @@ PY := .venv/bin/python
 PARALLEL ?= -n 2 --dist loadfile
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help setup demo dev test test-main test-embedded soak check format lint types layers migrations judges clean
+.PHONY: help setup demo dev test test-main test-embedded soak axe check format lint types layers migrations judges clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ soak: setup ## kill workers at random instants (KILLS=50 SEED=…) and run all l
 
 judges: setup ## clients that nobody here wrote against the lab: the SDK's scripts, ovirt-img, Ansible (JUDGES="tests/…")
 	$(PY) -m tests.judges $(JUDGES)
+
+axe: setup ## every page through axe-core, in both themes
+	$(PY) -m pytest -q -m slow tests/browser/test_accessible.py
 
 check: setup lint types layers migrations ## style, types, dependency direction, migrations
 

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Each page at both widths and in both themes: nothing sticks out, nothing is unnamed, hostile names are text."""
 
+import datetime as dt
+
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Page
 
+from backups.models import Repository, RestorePoint
 from tests.browser.conftest import keep_screenshot, sign_in
 from tests.factories import (
     DiskFactory,
     EnvironmentFactory,
     JobFactory,
+    MeasurementFactory,
     PointDiskFactory,
     PointFactory,
+    RepositoryFactory,
     VmFactory,
 )
 
@@ -51,12 +57,36 @@ def pages(transactional_db, people) -> dict[str, str]:
         warnings_open=True,
     )
     running.log_lines.create(text=f"line with {NASTY[1]}")
-    PointFactory.create_batch(30, vm=vms[0], repository=disk.point.repository)
+    repository = disk.point.repository
+    Repository.objects.filter(pk=repository.pk).update(
+        name=NASTY[1], path=f"/mnt/{NASTY[0]}", checked_at=timezone.now(), problem=f"{NASTY[0]} is away."
+    )
+    for hours in range(60):
+        at = timezone.now() - dt.timedelta(hours=hours)
+        MeasurementFactory(repository=repository, at=at, bytes_used=(100 - hours) << 30)
+    left_out = [{"disk_id": "x", "alias": name, "reason": "it is a lun disk"} for name in NASTY]
+    RestorePoint.objects.filter(pk=disk.point.pk).update(
+        excluded_disks=left_out, held_at=timezone.now(), held_by=NASTY[2][:20], held_why=NASTY[1]
+    )
+    PointFactory.create_batch(30, vm=vms[0], repository=repository)
+    trashed = PointFactory(
+        vm=vms[1], repository=repository, deleted_at=timezone.now(), deleted_by="x", deleted_why=NASTY[0]
+    )
+    RepositoryFactory(name=NASTY[2])
+    held = f"/repositories/{repository.uuid}/"
     return {
         "overview": "/",
         "machines": "/machines/",
         "machine": vms[0].get_absolute_url(),
         "point": disk.point.get_absolute_url(),
+        "point-in-trash": trashed.get_absolute_url(),
+        "repositories": "/repositories/",
+        "repository": held,
+        "repository-points": f"{held}points/",
+        "repository-none": f"{held}points/?q=nothing",
+        "repository-trash": f"{held}trash/",
+        "repository-change": f"{held}change/",
+        "repository-add": "/repositories/add/",
         "restore": f"{disk.point.get_absolute_url()}restore/",
         "jobs": "/jobs/",
         "job-failed": failed.get_absolute_url(),
