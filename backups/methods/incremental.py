@@ -242,7 +242,10 @@ class VmBackup:
             )
         dropped = manifest.note_dropped(config, {disk.disk_id for disk in disks})
         for alias in dropped:
-            self.context.warn(f"The Manager left the disk {alias} out of the backup without a reason.")
+            self.context.warn(
+                f"The Manager left the disk {alias} of {self.vm.name} out of the backup without a reason, so it is not "
+                "in the restore point. Look at the disk on the Manager, then back up again."
+            )
         if not disks:
             raise BackupIncomplete("The Manager took no disk into the backup; no restore point was made.")
         order = {disk["disk_id"]: position for position, disk in enumerate(config["disks"])}
@@ -327,13 +330,18 @@ class VmBackup:
             .exclude(checkpoint_id=None)
             .values_list("checkpoint_id", flat=True)
         }
+        what = "An old checkpoint"
         try:
             present = vm_backup.checkpoints(self.connection, vm_id=self.vm_id)
             own = [item.checkpoint_id for item in present if item.checkpoint_id in ours]
             for checkpoint_id in own[:-KEPT_CHECKPOINTS]:
+                what = f"The old checkpoint {checkpoint_id}"
                 self.leftovers.remove_checkpoint(checkpoint_id)
         except PortalError as error:
-            self.context.warn(f"An old checkpoint was left on the Manager: {error.message}")
+            self.context.warn(
+                f"{what} of {self.vm.name} was left on {self.vm.environment.name}: {error.message} "
+                "The next backup of the machine tries again to remove it."
+            )
 
     # --- giving up --------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from django.db.models import Q
 from backups.models import RestorePoint
 from portal.environments.models import VirtualMachine
 from portal.errors import PortalError
+from portal.jobs import services as jobs
 from portal.jobs.context import JobContext
 from portal.jobs.models import Job, JobQuerySet
 from portal.jobs.states import FINISHED
@@ -78,8 +79,10 @@ class Leftovers:
                 problems.append(error)
                 continue
             self._context.tell(f"Cleaned up after an earlier job: {named(job.resume_state)}.")
+            gone = [str(job.resume_state[key]) for key in _LEFT if job.resume_state.get(key)]
             memory = {key: value for key, value in job.resume_state.items() if key not in _LEFT}
             Job.objects.filter(pk=job.pk, state__in=FINISHED).update(resume_state=memory)
+            jobs.settle_warnings(job, gone=gone)
         return problems
 
     def end_remembered(self, memory: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -151,6 +151,24 @@ def see_to_warnings(*, actor: Any, job: Job, via: str = "page") -> Job:
             audit.record("job.warnings_seen", actor=actor, subject=job, via=via, warnings=job.warnings)
     job.refresh_from_db()
     return job
+
+
+def settle_warnings(job: Job, *, gone: Collection[str]) -> bool:
+    """The portal itself has dealt with what an ended job left: `gone` are the ids of it.
+
+    True if no warning is about anything else, so that nobody needs to look any more.
+    """
+    if not job.warnings or not all(any(name in text for name in gone) for text in job.warnings):
+        return False
+    with transaction.atomic():
+        settled = (
+            Job.objects.with_open_warnings()
+            .filter(pk=job.pk)
+            .update(warnings_open=False, warnings_seen_at=Now(), warnings_seen_by="the portal")
+        )
+        if settled:
+            audit.record("job.warnings_settled", actor=None, subject=job, via="schedule", gone=sorted(gone))
+    return bool(settled)
 
 
 def _require_steering(actor: Any, job: Job) -> None:

@@ -95,6 +95,7 @@ def test_an_account_that_may_not_end_transfers_is_told_and_the_rest_is_ended_lat
     support.succeeded(Job.objects.get(kind="vm_cleanup", vm=vm))
     job.refresh_from_db()
     assert "backup_id" not in job.resume_state
+    assert (job.warnings_open, job.warnings_seen_by) == (False, "the portal")
     assert cleanup.order_cleanups() == 0
     now = support.assert_manager_is_clean(environment, before)
     assert now.checkpoints[str(vm.manager_id)] == before.checkpoints[str(vm.manager_id)]

@@ -117,3 +117,16 @@ def test_many_warned_jobs_leave_room_for_the_rest(people, vm, job):
 def test_the_badge_counts_the_warnings_of_a_success(state, warnings, is_open, expected):
     badge = presenters.badge(Job(state=state, warnings=warnings, warnings_open=is_open))
     assert (badge.status, badge.label) == expected
+
+
+def test_what_the_portal_cleaned_up_itself_needs_nobody(people, vm, job):
+    backup, snapshot = "5c0f4b2e-0000-4000-8000-000000000001", "5c0f4b2e-0000-4000-8000-000000000002"
+    Job.objects.filter(pk=job.pk).update(
+        warnings=[f"backup {backup} may be left.", f"The snapshot {snapshot} is still on shop."]
+    )
+    assert not services.settle_warnings(fresh(job), gone=[backup])
+    assert fresh(job).warnings_open, "the snapshot is still there"
+    assert services.settle_warnings(fresh(job), gone=[backup, snapshot])
+    assert "Seen to by <bdi>the portal</bdi>" in text_of(people.carol, job.get_absolute_url())
+    assert AuditEntry.objects.filter(action="job.warnings_settled").count() == 1
+    assert not services.settle_warnings(fresh(job), gone=[backup, snapshot]), "only once"
