@@ -18,22 +18,26 @@ judge = pytest.mark.judge
 
 
 @judge("list_vms.py")
-def test_every_machine_is_listed(lab: RunningLab, examples: Examples) -> None:
-    assert set(examples.run_as_if("list_vms.py")) == {f"{vm.name}: {vm.id}" for vm in lab.vms}
+def test_every_machine_is_listed(machines: list[types.Vm], examples: Examples) -> None:
+    assert sorted(examples.run_as_if("list_vms.py")) == sorted(f"{vm.name}: {vm.id}" for vm in machines)
 
 
 @judge("search_vms.py")
-def test_search_finds_by_name_whatever_its_case(lab: RunningLab, examples: Examples) -> None:
+def test_search_finds_by_name_whatever_its_case(
+    lab: RunningLab, machines: list[types.Vm], examples: Examples
+) -> None:
     vm = lab.vm("db-01")
     found = examples.run_as_if("search_vms.py", {"name=MYVM": "name=DB-01"})
     assert found == [f"{vm.name}: {vm.id}"]
     found = examples.run_as_if("search_vms.py", {"name=MYVM": "name=*-01 and status=down"})
-    assert set(found) == {f"{vm.name}: {vm.id}" for vm in lab.vms if vm.status == "down"}
+    down = [vm for vm in machines if vm.name.endswith("-01") and vm.status == types.VmStatus.DOWN]
+    assert {vm.name for vm in down} >= {"files-01", "legacy-01"}
+    assert sorted(found) == sorted(f"{vm.name}: {vm.id}" for vm in down)
 
 
 @judge("page_vms.py")
-def test_pages_of_one_machine_show_each_once_and_end(lab: RunningLab, examples: Examples) -> None:
-    assert sorted(examples.run_as_if("page_vms.py")) == sorted(vm.name for vm in lab.vms)
+def test_pages_of_one_machine_show_each_once_and_end(machines: list[types.Vm], examples: Examples) -> None:
+    assert sorted(examples.run_as_if("page_vms.py")) == sorted(vm.name for vm in machines)
 
 
 @judge("follow_vm_links.py")
@@ -57,16 +61,19 @@ def test_disks_of_a_machine_are_listed(lab: RunningLab, client: Client, examples
 
 
 @judge("list_vm_snapshots.py")
-def test_snapshots_are_listed_with_their_disks(lab: RunningLab, client: Client, examples: Examples) -> None:
-    """A machine without a snapshot of its own has the active one."""
+def test_snapshots_are_listed_with_their_disks(
+    machines: list[types.Vm], client: Client, examples: Examples
+) -> None:
+    """Each machine has at least the active one."""
     domains = {d.id: d.name for d in client.system.storage_domains_service().list()}
     disks = {disk.id: disk for disk in client.system.disks_service().list()}
     expected = {
         f"{vm.name}:Active VM:{disks[disk_id].alias}:{domains[disks[disk_id].storage_domains[0].id]}"
-        for vm in lab.vms
+        for vm in machines
         for disk_id in client.disk_ids(vm.id)
     }
-    assert set(examples.run_as_if("list_vm_snapshots.py")) == expected
+    lines = examples.run_as_if("list_vm_snapshots.py")
+    assert {line for line in lines if ":Active VM:" in line} == expected
 
 
 @judge("list_storage_domains.py")

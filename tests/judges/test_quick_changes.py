@@ -44,11 +44,11 @@ def test_a_machine_from_its_making_to_its_end(client: Client, examples: Examples
 
 
 @judge("test_connection.py", "show_summary.py", "list_roles.py", "list_cluster_networks.py")
-def test_what_the_manager_is(lab: RunningLab, client: Client, examples: Examples) -> None:
+def test_what_the_manager_is(machines: list[types.Vm], client: Client, examples: Examples) -> None:
     assert examples.run_as_if("test_connection.py") == ["Connection works."]
     version, *counts = examples.run_as_if("show_summary.py")
     assert version.startswith("version: 4.5")
-    assert counts == ["hosts: 1", "sds: 2", "users: 1", f"vms: {len(lab.vms)}"]
+    assert counts == ["hosts: 1", "sds: 2", "users: 1", f"vms: {len(machines)}"]
     roles = examples.run_as_if("list_roles.py")
     assert roles == [f"{role.name}: {role.description}" for role in client.system.roles_service().list()]
     networks = examples.run_as_if("list_cluster_networks.py", {"name=mycluster": "name=Default"})
@@ -57,12 +57,14 @@ def test_what_the_manager_is(lab: RunningLab, client: Client, examples: Examples
 
 
 @judge("asynchronous_inventory.py")
-def test_the_inventory_by_many_requests_at_once(lab: RunningLab, client: Client, examples: Examples) -> None:
+def test_the_inventory_by_many_requests_at_once(
+    machines: list[types.Vm], client: Client, examples: Examples
+) -> None:
     lines = examples.run_as_if("asynchronous_inventory.py")
     disks = len(client.system.disks_service().list())
-    assert {f"Loaded {len(lab.vms)} VMs.", f"Loaded {disks} disks.", "Loaded VM reported devices."} <= set(
+    assert {f"Loaded {len(machines)} VMs.", f"Loaded {disks} disks.", "Loaded VM reported devices."} <= set(
         lines
     )
-    for vm in lab.vms:
+    for vm in machines:
         assert f"Loaded NICs of VM '{vm.name}'." in lines
         assert lines.count(f"Loaded disk attachments of VM '{vm.name}'.") == len(client.disk_ids(vm.id))
