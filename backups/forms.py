@@ -41,14 +41,25 @@ class AddRepositoryForm(RepositoryForm):
         label="Folder",
         max_length=500,
         widget=forms.TextInput(attrs={"spellcheck": "false", "autocomplete": "off"}),
-        help_text="An empty folder that all workers reach under this path, on a mounted share for example.",
+        help_text="A folder that all workers reach under this path, on a mounted share for example.",
+    )
+    existing = forms.TypedChoiceField(
+        label="What is in the folder",
+        coerce=lambda value: value == "yes",
+        choices=[
+            ("no", "Nothing: make a new repository there"),
+            ("yes", "A repository: take it up with its restore points"),
+        ],
+        initial="no",
+        widget=forms.RadioSelect,
+        help_text="Taking one up reads it and changes nothing in it.",
     )
     default = forms.BooleanField(
         label="Use it by default",
         required=False,
         help_text="Backups go there unless another repository is chosen.",
     )
-    field_order = ("name", "path", "trash_days", "default")
+    field_order = ("name", "path", "existing", "trash_days", "default")
 
     def clean_path(self) -> PurePosixPath:
         given = self.cleaned_data["path"].strip()

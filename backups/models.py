@@ -161,7 +161,10 @@ class RestorePoint(models.Model):
 
     class Meta:
         ordering = ["-taken_at", "-id"]
-        indexes = [models.Index(fields=["vm", "-taken_at"], name="points_of_vm")]
+        indexes = [
+            models.Index(fields=["vm", "-taken_at"], name="points_of_vm"),
+            models.Index(fields=["repository", "-taken_at", "-id"], name="points_of_repository"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.vm_name}, {self.taken_at:%Y-%m-%d %H:%M} UTC"

@@ -135,8 +135,8 @@ def record_point(
                 "vm_name": manifest["machine"]["name"][:255],
                 "vm_was_up": manifest["machine"]["status"] != "down",
                 "consistency": manifest["consistency"]["level"],
-                "consistency_evidence": manifest["consistency"].get("evidence", ""),
-                "excluded_disks": manifest.get("excluded_disks", []),
+                "consistency_evidence": _plain(manifest["consistency"].get("evidence"), 1000),
+                "excluded_disks": _excluded(manifest.get("excluded_disks")),
                 "checkpoint_id": manifest["checkpoint_id"],
                 "from_checkpoint_id": manifest["from_checkpoint_id"],
                 "size_bytes": sum(disk["size_bytes"] for disk in manifest["disks"]),
@@ -153,6 +153,17 @@ def record_point(
                 for position, disk in enumerate(manifest["disks"])
             )
     return point
+
+
+def _excluded(told: Any) -> list[dict[str, str]]:
+    """Disks that were left out, and why; a manifest of strangers may say anything there."""
+    disks = [disk for disk in told if isinstance(disk, dict)] if isinstance(told, list) else []
+    keys = ("disk_id", "alias", "reason")
+    return [{key: _plain(disk.get(key), 255) for key in keys} for disk in disks[:1000]]
+
+
+def _plain(told: Any, most: int) -> str:
+    return told[:most].replace("\0", "\ufffd") if isinstance(told, str) else ""
 
 
 def _disk_row(

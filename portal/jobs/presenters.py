@@ -278,6 +278,11 @@ def outcome(job: Job, visible_vms: Any) -> Outcome | None:
     if job.kind == "repository_verify" and "chunks" in result:
         text = f"All of it was read: {result['chunks']:,} chunks, all right."
         return Outcome(text, "See the repository", job.subject_url)
+    if job.kind == "repository_add":
+        text = "The repository can be used now."
+        if "points" in result:
+            text = f"{result['points']:,} restore points of {result['machines']:,} machines were taken up."
+        return Outcome(text, "See the repository", job.subject_url)
     if job.kind == "collect_garbage" and "bytes_freed" in result:
         freed = wording.size(result["bytes_freed"])
         text = f"{result['chunks_removed']:,} chunks that nothing needs were removed, {freed} freed."

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A repository is added by a job, in a folder that the worker reaches."""
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from backups import repositories
 from backups.errors import RepositoryKnown
 from backups.methods import add_repository
-from backups.models import Repository
+from backups.models import Repository, RestorePoint
 from backups.store.errors import StoreError
 from backups.store.repository import Repository as Store
 from portal.audit.models import AuditEntry
@@ -73,3 +73,32 @@ def test_a_name_that_was_taken_meanwhile_makes_nothing(order, repository, tmp_pa
     with pytest.raises(RepositoryKnown):
         add_repository.run(context)
     assert not (tmp_path / "vault").exists()
+
+
+def test_one_that_lies_there_is_taken_up_with_its_points(order, point):
+    """As after the loss of the portal's database; what is no point is named and left out."""
+    folder = point.repository.path
+    point.refresh_from_db()
+    uuid, vm = point.uuid, point.vm
+    stray = Path(folder) / "points" / str(vm.environment.uuid) / str(vm.manager_id) / "not-a-point"
+    stray.mkdir()
+    RestorePoint.objects.all().delete()
+    Repository.objects.all().delete()
+    context = claimed(order(folder, existing=True, name="Found again"))
+    add_repository.run(context)
+    made = Repository.objects.get()
+    assert (made.name, made.trash_days) == ("Found again", 30)
+    taken_up = RestorePoint.objects.get()
+    assert (taken_up.uuid, taken_up.vm, taken_up.repository) == (uuid, vm, made)
+    assert [disk["alias"] for disk in taken_up.excluded_disks] == ["lun"]
+    job = fresh(context.job)
+    assert (job.result["points"], job.result["left_out"]) == (1, 1)
+    assert "not-a-point was left out" in job.warnings[0]
+    assert job.subject_url == made.get_absolute_url()
+
+
+def test_a_folder_without_a_repository_is_not_taken_up(order, tmp_path):
+    with pytest.raises(StoreError):
+        add_repository.run(claimed(order(tmp_path, existing=True)))
+    assert not Repository.objects.exists()
+    assert list(tmp_path.iterdir()) == []

@@ -280,7 +280,7 @@ def test_name_and_grace_period_are_changed_with_before_and_after_in_the_history(
 )
 def test_a_folder_that_cannot_be_one_is_refused_in_the_form(client, rings, path):
     RepositoryFactory(name="Main", path="/mnt/main")
-    data = {"name": "New", "path": path, "trash_days": "14"}
+    data = {"name": "New", "path": path, "trash_days": "14", "existing": "no"}
     response = client.post(reverse("backups:repository_add"), data)
     assert response.status_code == 422
     assert list(response.context["form"].errors) == ["path"]
@@ -288,11 +288,11 @@ def test_a_folder_that_cannot_be_one_is_refused_in_the_form(client, rings, path)
 
 
 def test_adding_one_is_a_job_that_only_platform_admins_order(client, people, rings):
-    data = {"name": "New", "path": "/mnt/new", "trash_days": "30", "default": "on"}
+    data = {"name": "New", "path": "/mnt/new", "trash_days": "30", "default": "on", "existing": "yes"}
     response = client.post(reverse("backups:repository_add"), data)
     job = Job.objects.get(kind="repository_add")
     assert response.url == job.get_absolute_url()
-    assert job.params["path"] == "/mnt/new"
+    assert (job.params["path"], job.params["existing"]) == ("/mnt/new", True)
     with pytest.raises(NotAllowed):
         repositories.order_repository(
             actor=people.alice, name="x", path=PurePosixPath("/mnt/x"), trash_days=1
