@@ -5,7 +5,7 @@ PY := .venv/bin/python
 PARALLEL ?= -n 2 --dist loadfile
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help setup demo dev test test-main test-embedded soak axe check format lint types layers migrations judges clean
+.PHONY: help setup demo dev test test-main test-embedded soak axe check format lint types layers migrations judges bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,13 +43,16 @@ lint:
 	.venv/bin/ruff format --check .
 
 types:
-	.venv/bin/mypy portal backups restores lab manage.py
+	.venv/bin/mypy portal backups restores lab bench manage.py
 
 layers:
 	.venv/bin/lint-imports --no-cache
 
 migrations:
 	$(PY) manage.py makemigrations --check --dry-run
+
+bench: setup ## our transfers beside ovirt-imageio's own client, about ten minutes; BENCH_OPTIONS=--help
+	@exec $(PY) -m bench $(BENCH_OPTIONS)
 
 format: setup ## let ruff format and fix
 	.venv/bin/ruff check --fix .
