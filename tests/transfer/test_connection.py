@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How the image server is spoken to: few expensive requests, as many connections as allowed, clear errors."""
 
+import contextlib
+import select
+import socket
+from types import SimpleNamespace
+
 import pytest
 
 from backups.transfer import (
@@ -12,7 +17,7 @@ from backups.transfer import (
     backup_incremental,
     checksum,
 )
-from backups.transfer.connection import connect, from_status
+from backups.transfer.connection import Connection, connect, from_status
 from tests.store.support import DISK
 from tests.transfer.imageio import MIB, Told
 
@@ -82,3 +87,28 @@ def test_a_block_size_that_the_server_refuses_is_told(daemon, disk):
     with disk.served(daemon) as endpoint, pytest.raises(TransferBroken) as raised:
         checksum(endpoint, block_size=1000)
     assert not raised.value.retryable
+
+
+def test_aborted_connection_is_reset_though_our_buffers_were_full():
+    """Else the server's write would wait for our kernel's closed window, and the ticket with it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    theirs.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            theirs.send(bytes(1 << 20))
+    backend = SimpleNamespace(
+        _con=SimpleNamespace(sock=ours), max_readers=1, max_writers=1, close=lambda: ours.close()
+    )
+    connection = Connection(backend, "direct")
+    connection.abort()
+    # The thread that was reading takes what is there; nothing unread is left that would cause a reset.
+    while ours.recv(1 << 20):
+        pass
+    connection.close()
+    with theirs:
+        _, writable, _ = select.select([], [theirs], [], 30)
+        assert writable
+        with pytest.raises(ConnectionError):
+            theirs.send(b"more")
