@@ -44,7 +44,7 @@ def verdict(point: RestorePoint, disks: int) -> Verdict:
     now = timezone.now()
     what = {1: "its disk", 2: "both disks"}.get(disks, f"all {disks} disks")
     if point.deleted_at is not None:
-        why = f" Reason: {point.deleted_why}" if point.deleted_why else ""
+        why = f" Reason: {point.deleted_why.rstrip('.')}." if point.deleted_why else ""
         moved = f"Moved to the repository's trash {wording.ago(point.deleted_at, now)} by {point.deleted_by}.{why}"
         if point.purged_at is not None:
             gone = (

@@ -27,6 +27,7 @@ from portal.jobs.models import Job
 
 UPKEEP_KINDS = ("collect_garbage", "repository_verify", "repository_add", "repository_import")
 UPKEEP_JOBS = 10
+HURT_SHOWN = 8
 STATES = {
     "damaged": ~Q(verify_problem=""),
     "unverified": Q(verified_at=None),
@@ -83,6 +84,9 @@ def repository(request: HttpRequest, repository_uuid: uuid.UUID) -> HttpResponse
         "space": presenters.space(found, known.latest),
         "facts": presenters.facts(known),
         "known": known,
+        "hurt": list(_matching(found, "damaged", "").select_related("vm")[:HURT_SHOWN])
+        if known.points_damaged
+        else [],
         "curve": growth.curve(known.measurements),
         "growth_columns": growth.COLUMNS,
         "growth_rows": growth.rows(known.measurements),

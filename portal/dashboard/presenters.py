@@ -203,7 +203,15 @@ def explain_point(point: Any) -> str:
         proof = f"Verified {wording.ago(point.verified_at, timezone.now())}."
     else:
         proof = "Not verified yet."
-    return f"{point.reason} {read}, {took}. {proof}"
+    kept = "".join(
+        f" {word} by {by}."
+        for word, at, by in (
+            ("Pinned", point.pinned_at, point.pinned_by),
+            ("Held", point.held_at, point.held_by),
+        )
+        if at
+    )
+    return f"{point.reason} {read}, {took}. {proof}{kept}"
 
 
 def restore_refusal(vm: VirtualMachine, team_names: Sequence[str]) -> str:

@@ -113,7 +113,7 @@ def test_a_hold_needs_a_reason_and_stops_deleting(people, point):
 def test_what_was_deleted_is_taken_back_with_its_page(people, point):
     do(people.alice, "delete", point, confirm_name=point.vm_name, reason="By mistake")
     text = text_of(people.alice, point)
-    assert "Reason: By mistake For 14 days it can be had back." in text
+    assert "Reason: By mistake. For 14 days it can be had back." in text
     assert "Take back out of the trash" in text
     assert "casync extract" not in text
     assert do(people.alice, "undelete", point).url == point.get_absolute_url()

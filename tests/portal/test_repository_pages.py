@@ -168,7 +168,9 @@ def test_damage_leads_to_the_points_that_it_hurts(client, store):
     PointFactory(repository=store, vm__name="hurt", verify_problem="2 chunks: damaged or missing.")
     PointFactory(repository=store, vm__name="whole")
     address = reverse("backups:repository_points", args=[store.uuid])
-    assert f"{address}?state=damaged" in text_of(client, store.get_absolute_url())
+    assert "2 chunks: damaged or missing." in text_of(client, store.get_absolute_url())
+    PointFactory.create_batch(9, repository=store, verify_problem="Gone.")
+    assert f'{address}?state=damaged">All 10 of them' in text_of(client, store.get_absolute_url())
     text = text_of(client, address, state="damaged")
     assert "hurt" in text
     assert "whole" not in text
