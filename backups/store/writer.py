@@ -51,7 +51,6 @@ class ChunkWriter:
         self._batch_began = 0.0
         # Chunks that have no final name yet, and the index entries that wait for them.
         self._waiting: dict[bytes, list[_Entry]] = {}
-        self._made_prefixes: set[str] = set()
         self.chunks_new = 0
         self.chunks_reused = 0
         self.bytes_stored = 0
@@ -197,12 +196,14 @@ class ChunkWriter:
     def _give_names(self, digests: list[bytes]) -> None:
         with storage_errors("naming chunks"):
             for digest in digests:
-                path = self._chunks.path(digest)
-                if path.parent.name not in self._made_prefixes:
+                name = digest.hex()
+                final = f"{self._chunks.folder}/{name[:4]}/{name}.cacnk"
+                try:
+                    os.rename(f"{self._folder}/{name}", final)  # noqa: PTH104 (a Path costs more)
+                except FileNotFoundError:
                     # One level only: if `chunks` itself is gone, so is the share.
-                    path.parent.mkdir(mode=0o750, exist_ok=True)
-                    self._made_prefixes.add(path.parent.name)
-                os.rename(self._temporary(digest), path)  # noqa: PTH104 (a Path costs more)
+                    (self._chunks.folder / name[:4]).mkdir(mode=0o750, exist_ok=True)
+                    os.rename(f"{self._folder}/{name}", final)  # noqa: PTH104
 
     def _set_entries(self, digests: list[bytes]) -> None:
         for digest in digests:
@@ -252,5 +253,5 @@ def _set(entry: _Entry, digest: bytes) -> None:
 def _compressor() -> zstandard.ZstdCompressor:
     found: zstandard.ZstdCompressor | None = getattr(_of_thread, "compressor", None)
     if found is None:
-        found = _of_thread.compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+        found = _of_thread.compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True)
     return found

@@ -164,30 +164,29 @@ class _Copier:
 
     def _prepared(self, piece: Piece, origin: int) -> Piece:
         """Lay the base and the zeros of a chunk into the buffer. Returns what is left to read."""
-        if not piece.covered:
-            content = self._base_content(piece)
-            if content is None:
-                return whole(self._target.index.layout, piece.number)
-            self._buffer[piece.start - origin : piece.stop - origin] = content
+        view = self._buffer[piece.start - origin : piece.stop - origin]
+        if not piece.covered and not self._lay_base(piece, view):
+            return whole(self._target.index.layout, piece.number)
         for start, stop in piece.zeros:
             fill_zeros(self._buffer[start - origin : stop - origin])
         return piece
 
-    def _base_content(self, piece: Piece) -> bytes | None:
-        """The base's chunk, checked; None if it cannot be had. A damaged one is set aside, to be stored anew."""
+    def _lay_base(self, piece: Piece, view: memoryview) -> bool:
+        """The base's chunk, checked; False if it cannot be had. A damaged one is set aside, to be stored anew."""
         chunk_id = self._target.base_id(piece.number)
-        length = piece.stop - piece.start
         if chunk_id is None:
-            return None
-        if chunk_id == zero_chunk_id(length):
-            return bytes(length)
+            return False
+        if chunk_id == zero_chunk_id(len(view)):
+            fill_zeros(view)
+            return True
         try:
-            return self._target.chunks.read(chunk_id, length)
+            self._target.chunks.read_into(chunk_id, view)
         except ChunkMissing:
-            return None
+            return False
         except ChunkCorrupt:
             self._target.chunks.quarantine(chunk_id)
-            return None
+            return False
+        return True
 
 
 def fill_zeros(view: memoryview) -> None:

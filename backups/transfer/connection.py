@@ -14,6 +14,7 @@ import http.client
 import json
 import logging
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,9 +92,7 @@ class Connection:
         """Fill `view` from `offset` on, in one request."""
         with transfer_errors("reading"):
             self._backend.seek(offset)
-            got = self._backend.readinto(view)
-        if got != len(view):
-            raise TransferBroken(f"The image server sent {got} bytes instead of {len(view)}.")
+            _fill(self._backend._get(len(view)), self._backend._con.sock, view)
 
     def write(self, offset: int, view: memoryview) -> None:
         """Write `view` at `offset` in one request, without flushing."""
@@ -139,6 +138,24 @@ class Connection:
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._backend.close()
+
+
+def _fill(response: http.client.HTTPResponse, sock: socket.socket, view: memoryview) -> None:
+    """Take the body straight from the socket.
+
+    TLS gives at most 16 KiB at a time, and http.client passes each of them through five layers of Python: for
+    two thousand MiB that is a second of the interpreter, and all threads wait for it (docs/performance.md).
+    """
+    # What came along with the headers is in the response's buffer.
+    at: int = response.fp.readinto1(view)
+    tls = sock if isinstance(sock, ssl.SSLSocket) else None
+    while at < len(view):
+        got = int(tls.read(len(view) - at, view[at:]) if tls else sock.recv_into(view[at:]))
+        if not got:
+            raise TransferBroken(f"The image server sent {at} bytes instead of {len(view)}.")
+        at += got
+    # Nothing is left of this response: the connection is free for the next request.
+    response.close()
 
 
 def connect(endpoint: ImageEndpoint) -> Connection:

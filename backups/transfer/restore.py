@@ -26,9 +26,12 @@ def restore(
     *,
     progress: Progress,
     disk_is_zero: bool,
+    hashed: bool = True,
 ) -> TransferStats:
     """Write a disk so that it equals `index`; flushed once, at the end.
 
+    Without `hashed` the caller proves the whole disk afterwards by `checksum`; chunks are then only read against
+    accidents (see `ChunkStore.read_into`).
     `disk_is_zero`: the disk was just made and reads as zero, so zero chunks need no request.
     Raises TransferError, ChunkMissing, ChunkCorrupt, or what `progress` raises; nothing is flushed then, and all
     connections are closed.
@@ -44,7 +47,7 @@ def restore(
             connection,
             threads=min(endpoint.max_connections, connection.max_writers),
             jobs=(run for run in _runs(index, most) if not (run.zero and disk_is_zero)),
-            prepare=lambda each: _Writer(each, index, chunks, tally, most).handle,
+            prepare=lambda each: _Writer(each, index, chunks, tally, most, hashed).handle,
         )
         with explained(endpoint):
             crew.run(progress, tally)
@@ -116,12 +119,19 @@ class _Writer:
     """One thread's hands: its connection and its buffer."""
 
     def __init__(
-        self, connection: Connection, index: IndexReader, chunks: ChunkStore, tally: Tally, most: int
+        self,
+        connection: Connection,
+        index: IndexReader,
+        chunks: ChunkStore,
+        tally: Tally,
+        most: int,
+        hashed: bool,
     ) -> None:
         self._connection = connection
         self._index = index
         self._chunks = chunks
         self._tally = tally
+        self._hashed = hashed
         self._buffer = memoryview(bytearray(most * index.chunk_size))
 
     def handle(self, run: _Run) -> None:
@@ -133,8 +143,8 @@ class _Writer:
         filled = 0
         for number in range(run.first, run.first + run.count):
             length = self._index.length_of(number)
-            content = self._chunks.read(self._index.chunk_id(number), length)
-            self._buffer[filled : filled + length] = content
+            view = self._buffer[filled : filled + length]
+            self._chunks.read_into(self._index.chunk_id(number), view, hashed=self._hashed)
             filled += length
         self._connection.write(start, self._buffer[:filled])
         self._tally.add(done=filled, moved=filled)

@@ -190,6 +190,8 @@ class NewVmRestore:
                 self.stored.repository.chunks,
                 progress=self.context.progress,
                 disk_is_zero=True,
+                # The checksum below proves every byte of the disk.
+                hashed=False,
             )
             if stats.via == "proxy":
                 self.context.warn(

@@ -232,3 +232,50 @@ def test_leaving_by_an_error_removes_temporary_files(repository):
         raise StoreError("stop")
     assert not [p for p in (repository.path / "tmp").iterdir() if p.is_dir()]
     assert chunk_files(repository) == []
+
+
+def test_a_frame_says_by_itself_that_it_is_damaged(repository):
+    data = bytes(range(256)) * 4096
+    index = index_of(repository, MIB)
+    with ChunkWriter(repository.chunks) as writer:
+        writer.add(index, 0, memoryview(data))
+    chunk_id = index.get(0)
+    into = memoryview(bytearray(MIB))
+    for hashed in (True, False):
+        repository.chunks.read_into(chunk_id, into, hashed=hashed)
+        assert into == data
+    path = repository.chunks.path(chunk_id)
+    whole = path.read_bytes()
+    found = {True: 0, False: 0}
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        for hashed in found:
+            try:
+                repository.chunks.read_into(chunk_id, into, hashed=hashed)
+            except ChunkCorrupt:
+                found[hashed] += 1
+            else:
+                # A bit that nothing depends on.
+                assert into == data
+    assert found[True] == found[False] > len(whole) * 0.9
+
+
+def test_a_frame_without_checksum_is_hashed_whatever_is_asked(repository):
+    data, other = bytes(MIB), b"\x01" * MIB
+    chunk_id = hashlib.sha256(data).digest()
+    path = repository.chunks.path(chunk_id)
+    path.parent.mkdir()
+    path.write_bytes(zstandard.ZstdCompressor(write_checksum=False).compress(other))
+    with pytest.raises(ChunkCorrupt, match="another SHA-256"):
+        repository.chunks.read_into(chunk_id, memoryview(bytearray(MIB)), hashed=False)
+
+
+@pytest.mark.parametrize("length", [0, 1, MIB - 1, MIB + 1])
+def test_a_frame_of_another_length_is_no_chunk(repository, length):
+    chunk_id = hashlib.sha256(bytes(MIB)).digest()
+    path = repository.chunks.path(chunk_id)
+    path.parent.mkdir()
+    for compressor in (zstandard.ZstdCompressor(), zstandard.ZstdCompressor(write_content_size=False)):
+        path.write_bytes(compressor.compress(bytes(length)))
+        with pytest.raises(ChunkCorrupt):
+            repository.chunks.read_into(chunk_id, memoryview(bytearray(MIB)))
