@@ -31,6 +31,11 @@ environment_patterns = [
         environments.environment_refresh,
         name="environment_refresh",
     ),
+    path(
+        "managers/<uuid:environment_uuid>/snapshots/",
+        environments.environment_snapshots,
+        name="environment_snapshots",
+    ),
 ]
 urlpatterns = [
     path("alive/", alive, name="alive"),

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError
 
 from backups.bases import why_not_incremental
 from backups.errors import BackupIncomplete
@@ -17,7 +21,8 @@ from backups.models import RestorePoint
 from backups.store.errors import PointNotFound, RepositoryMissing, StoreError
 from backups.store.index import IndexReader, PartialIndex, chunk_size_for
 from backups.store.points import StagedPoint, StoredPoint
-from backups.transfer import ImageEndpoint, TransferStats, backup_full, backup_incremental
+from backups.transfer import ImageEndpoint, Progress, TransferStats, backup_full, backup_incremental
+from backups.transfer.backup import OnStored
 from backups.transfer.errors import DirtyExtentsUnavailable
 from portal.ovirt import image_transfer
 from portal.ovirt.image_transfer import OpenTransfer, TransferFailed
@@ -25,6 +30,15 @@ from portal.ovirt.vm_backup import BackupDisk, CheckpointUnusable
 
 if TYPE_CHECKING:
     from backups.methods.incremental import VmBackup
+
+
+# Seconds between two notes of what has been stored.
+_REMEMBER_SECONDS = 1.0
+
+
+class Told(TypedDict):
+    progress: Progress
+    on_stored: OnStored
 
 
 def read_disks(
@@ -123,7 +137,8 @@ def read_disk(
             max_connections=settings.TRANSFER_CONNECTIONS,
         )
         progress = _DiskProgress(backup, disk.disk_id)
-        stats, mode, reason = _transfer(backup, endpoint, index, base_index, reason, progress)
+        with progress.stored_is_remembered():
+            stats, mode, reason = _transfer(backup, endpoint, index, base_index, reason, progress)
     # Every connection is closed by now; only then may the transfer be finalized (traps 8 and 18).
     ending = image_transfer.end_transfer(
         backup.connection,
@@ -145,9 +160,9 @@ def read_disk(
         "mode": mode,
         "reason": reason,
         "bytes_read": stats.bytes_read + progress.read_before,
-        "bytes_stored": stats.bytes_stored,
+        "bytes_stored": progress.bytes_stored,
         "dirty_bytes": stats.dirty_bytes if mode == "incremental" else None,
-        "chunks_new": stats.chunks_new,
+        "chunks_new": progress.chunks_new,
     }
 
 
@@ -161,23 +176,33 @@ def _transfer(
 ) -> tuple[TransferStats, str, str]:
     """Raises TransferFailed, which may pass, if the Manager has taken the ticket away meanwhile."""
     chunks = backup.store.chunks
+    told: Told = {"progress": progress, "on_stored": progress.stored}
     with ticket_may_end():
         if base is None:
-            return backup_full(endpoint, index, chunks, progress=progress), "full", reason
+            return backup_full(endpoint, index, chunks, **told), "full", reason
         try:
-            return backup_incremental(endpoint, index, base, chunks, progress=progress), "incremental", reason
+            return backup_incremental(endpoint, index, base, chunks, **told), "incremental", reason
         except DirtyExtentsUnavailable:
             reason = "Full, because the Manager offered no list of changed blocks for this disk."
-            return backup_full(endpoint, index, chunks, progress=progress), "full", reason
+            return backup_full(endpoint, index, chunks, **told), "full", reason
 
 
 class _DiskProgress:
-    """One disk's bar, which goes on where an earlier attempt stopped."""
+    """One disk's bar and sums, which go on where an earlier attempt stopped.
+
+    What became durable is written into the job's memory every second or so: of a killed worker's last second the
+    chunks are kept, but not counted.
+    """
 
     def __init__(self, backup: VmBackup, disk_id: str) -> None:
         self._context = backup.context
         self._disk_id = disk_id
         self.read_before = 0
+        self._lock = threading.Lock()
+        before = (self._context.memory.get("stored") or {}).get(disk_id, [0, 0])
+        self.chunks_new, self.bytes_stored = before
+        self._remembered = list(before)
+        self._remembered_at = time.monotonic()
 
     def plan(self, bytes_total: int) -> None:
         """`bytes_total` is what is left to read now; the first attempt's figure is that of the whole disk."""
@@ -189,6 +214,32 @@ class _DiskProgress:
 
     def advance(self, bytes_done: int) -> None:
         self._context.progress.advance(bytes_done)
+        if time.monotonic() - self._remembered_at > _REMEMBER_SECONDS:
+            self._remember_stored()
+
+    def stored(self, chunks: int, size: int) -> None:
+        """Called by any thread."""
+        with self._lock:
+            self.chunks_new += chunks
+            self.bytes_stored += size
+
+    @contextmanager
+    def stored_is_remembered(self) -> Iterator[None]:
+        """However the body ends, what it stored is counted; a database that is away does not hide its error."""
+        try:
+            yield
+        except BaseException:
+            with suppress(DatabaseError, InterfaceError):
+                self._remember_stored()
+            raise
+
+    def _remember_stored(self) -> None:
+        with self._lock:
+            now = [self.chunks_new, self.bytes_stored]
+        self._remembered_at = time.monotonic()
+        if now != self._remembered:
+            self._context.remember(stored={**(self._context.memory.get("stored") or {}), self._disk_id: now})
+            self._remembered = now
 
 
 def _base_index(

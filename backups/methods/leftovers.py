@@ -109,6 +109,7 @@ class Leftovers:
             timeout_seconds=settings.MANAGER_MERGE_TIMEOUT if snapshot_id else settings.MANAGER_PHASE_TIMEOUT,
         )
         last = vm_backup.backup_state(self._connection, vm_id=self._vm_id, backup_id=backup_id) or state
+        snapshot_id = (last.snapshot_id if last else None) or snapshot_id
         if snapshot_id:
             self.remove_snapshot(snapshot_id)
         new = (last.to_checkpoint_id if last else None) or memory.get("to_checkpoint_id")

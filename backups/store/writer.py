@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -38,12 +38,21 @@ class ChunkWriter:
 
     Use as a context manager: leaving it normally commits what is left, leaving it by an exception removes the
     temporary files (chunks committed before stay and are found by the next attempt).
-    `chunks_new`, `chunks_reused` and `bytes_stored` (compressed) may be read at any time.
+    `chunks_new`, `chunks_reused` and `bytes_stored` (compressed) may be read at any time. `on_stored` is told how many
+    chunks and compressed bytes have become durable, after each batch, by the thread that wrote it.
     """
 
-    def __init__(self, chunks: ChunkStore, *, batch_bytes: int = BATCH_BYTES) -> None:
+    def __init__(
+        self,
+        chunks: ChunkStore,
+        *,
+        batch_bytes: int = BATCH_BYTES,
+        on_stored: Callable[[int, int], None] | None = None,
+    ) -> None:
         self._chunks = chunks
         self._batch_bytes = batch_bytes
+        self._on_stored = on_stored
+        self._sizes: dict[bytes, int] = {}
         self._lock = threading.Lock()
         self._committing = threading.Lock()
         self._batch: list[bytes] = []
@@ -149,6 +158,7 @@ class ChunkWriter:
             if not self._batch:
                 self._batch_began = time.monotonic()
             self._batch.append(digest)
+            self._sizes[digest] = len(packed)
             self._batch_size += len(packed)
             self.chunks_new += 1
             self.bytes_stored += len(packed)
@@ -175,6 +185,7 @@ class ChunkWriter:
                 self._make_durable(batch)
                 self._give_names(batch)
                 self._set_entries(batch)
+                self._tell_stored(batch)
 
     def _make_durable(self, digests: list[bytes]) -> None:
         with storage_errors("making chunks durable"):
@@ -211,6 +222,12 @@ class ChunkWriter:
                 entries = self._waiting.pop(digest, [])
             for entry in entries:
                 _set(entry, digest)
+
+    def _tell_stored(self, digests: list[bytes]) -> None:
+        with self._lock:
+            size = sum(self._sizes.pop(digest) for digest in digests)
+        if self._on_stored is not None:
+            self._on_stored(len(digests), size)
 
     def close(self) -> None:
         """Remove temporary files; what was not committed is dropped."""

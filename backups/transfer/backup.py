@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from backups.store.chunks import ChunkStore, zero_chunk_id
@@ -26,16 +26,24 @@ from backups.transfer.plan import (
 from backups.transfer.workers import Crew, Tally
 
 ZEROS = memoryview(bytes(1 << 20))
+# Told of chunks and compressed bytes that have become durable.
+OnStored = Callable[[int, int], None]
 
 
 def backup_full(
-    endpoint: ImageEndpoint, index: PartialIndex, chunks: ChunkStore, *, progress: Progress
+    endpoint: ImageEndpoint,
+    index: PartialIndex,
+    chunks: ChunkStore,
+    *,
+    progress: Progress,
+    on_stored: OnStored | None = None,
 ) -> TransferStats:
     """Read every allocated byte of the disk; chunks that `index` has already are left out.
 
+    `on_stored` is called by any thread, also in an attempt that fails later (see ChunkWriter).
     Raises TransferError, StoreError, or what `progress` raises. All connections are closed by then.
     """
-    return _backup(endpoint, _Target(index, chunks, None), "zero", progress)
+    return _backup(endpoint, _Target(index, chunks, None), "zero", progress, on_stored)
 
 
 def backup_incremental(
@@ -45,6 +53,7 @@ def backup_incremental(
     chunks: ChunkStore,
     *,
     progress: Progress,
+    on_stored: OnStored | None = None,
 ) -> TransferStats:
     """Read only what is dirty since `base`, whose chunks fill the rest; chunks that `index` has are left out.
 
@@ -54,7 +63,7 @@ def backup_incremental(
     """
     if base.chunk_size != index.chunk_size:
         raise ValueError("an index and its base must have one chunk size")
-    return _backup(endpoint, _Target(index, chunks, base), "dirty", progress)
+    return _backup(endpoint, _Target(index, chunks, base), "dirty", progress, on_stored)
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,13 @@ class _Target:
         return self.base.chunk_id(number)
 
 
-def _backup(endpoint: ImageEndpoint, target: _Target, context: str, progress: Progress) -> TransferStats:
+def _backup(
+    endpoint: ImageEndpoint,
+    target: _Target,
+    context: str,
+    progress: Progress,
+    on_stored: OnStored | None,
+) -> TransferStats:
     connection = connect(endpoint)
     try:
         extents = connection.extents(context)
@@ -88,7 +103,7 @@ def _backup(endpoint: ImageEndpoint, target: _Target, context: str, progress: Pr
         total = total_data_bytes(layout, extents, target.index.missing())
         progress.plan(total)
         most = chunks_in_a_request(layout.chunk_size)
-        with explained(endpoint), ChunkWriter(target.chunks) as writer:
+        with explained(endpoint), ChunkWriter(target.chunks, on_stored=on_stored) as writer:
             crew = Crew(
                 connection,
                 threads=min(endpoint.max_connections, connection.max_readers),

@@ -71,6 +71,13 @@ def facts(environment: Environment) -> list[dict[str, Any]]:
         {"label": "Version", "value": environment.version, "why": why},
         {"label": "Trusted by", "value": ca},
         {"label": "Last answer", "value": environment.reached_at, "kind": "ago"},
+        {
+            "label": "Backups",
+            "value": "Without snapshots" if environment.legacy_backups else "As the Manager chooses",
+            "note": "Its machines cannot be stopped or migrated while they are backed up."
+            if environment.legacy_backups
+            else "From compatibility level 4.7 on it takes a snapshot for each backup and merges it afterwards.",
+        },
     ]
 
 

@@ -50,6 +50,25 @@ def add_environment(
     return environment
 
 
+def set_legacy_backups(*, actor: Any, environment: Environment, legacy: bool, via: str = "page") -> None:
+    """Whether backups of its machines are asked for without the Manager's automatic snapshot. Platform admins only."""
+    if not actor.is_platform_admin:
+        raise NotAllowed("Only a platform admin may change how a Manager's machines are backed up.")
+    with transaction.atomic():
+        changed = Environment.objects.filter(pk=environment.pk, legacy_backups=not legacy).update(
+            legacy_backups=legacy
+        )
+        if changed:
+            audit.record(
+                "environment.change",
+                actor=actor,
+                subject=environment,
+                via=via,
+                before={"legacy_backups": not legacy},
+                after={"legacy_backups": legacy},
+            )
+
+
 def refresh_inventory(environment: Environment) -> None:
     """Ask the Manager and store the answer, or store why it could not be had. Raises the ManagerError again."""
     try:

@@ -89,3 +89,15 @@ def environment_refresh(request: HttpRequest, environment_uuid: uuid.UUID) -> Ht
             request, "The broker could not be reached; the next regular refresh will come anyway."
         )
     return redirect("environments:environment", found.uuid)
+
+
+@require_POST
+def environment_snapshots(request: HttpRequest, environment_uuid: uuid.UUID) -> HttpResponse:
+    """With or without the Manager's automatic snapshots."""
+    actor = _admin(request)
+    found = get_object_or_404(Environment, uuid=environment_uuid)
+    legacy = request.POST.get("legacy") == "yes"
+    services.set_legacy_backups(actor=actor, environment=found, legacy=legacy)
+    way = "without snapshots" if legacy else "with the Manager's snapshots, where it takes any"
+    messages.success(request, f"From now on machines of {found.name} are backed up {way}.")
+    return redirect("environments:environment", found.uuid)

@@ -61,7 +61,7 @@ def _take_back(job: Job, limit: dt.datetime) -> bool:
 def _leftovers(job: Job) -> str:
     """Ids on the Manager that procedures remember under these names: one, or several by what they belong to."""
     named = []
-    for key in ("backup_id", "to_checkpoint_id", "vm_id", "transfers", "disk_ids"):
+    for key in ("backup_id", "snapshot_id", "to_checkpoint_id", "vm_id", "transfers", "disk_ids"):
         value = job.resume_state.get(key)
         for one in value.values() if isinstance(value, dict) else [value] if value else []:
             named.append(f"{key} {one}")

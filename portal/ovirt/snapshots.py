@@ -51,13 +51,14 @@ def remove_automatic(
     """
 
     def ask() -> bool | None:
+        """False if there is nothing to remove."""
         if not is_left(connection, vm_id=vm_id, snapshot_id=snapshot_id):
-            return True
+            return False
         try:
             with calling("remove the automatic snapshot"):
                 _service(connection, vm_id, snapshot_id).remove()
         except ManagerObjectMissing:
-            return True
+            return False
         except ManagerBusy:
             return None
         return True
@@ -79,8 +80,8 @@ def remove_automatic(
         merging = merging or locked
         return None
 
-    wait_until(ask, what="remove the automatic snapshot", pause=pause, timeout_seconds=busy_seconds)
-    wait_until(look, what="merge the automatic snapshot", pause=pause, timeout_seconds=merge_seconds)
+    if wait_until(ask, what="remove the automatic snapshot", pause=pause, timeout_seconds=busy_seconds):
+        wait_until(look, what="merge the automatic snapshot", pause=pause, timeout_seconds=merge_seconds)
 
 
 def _get(connection: sdk.Connection, vm_id: str, snapshot_id: str) -> Any:

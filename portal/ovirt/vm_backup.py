@@ -236,18 +236,9 @@ def backup_events(connection: sdk.Connection, backup_id: str) -> list[tuple[int,
 
 def freeze_failed(connection: sdk.Connection, *, vm_id: str, since: dt.datetime) -> bool:
     """Whether the Manager recorded since then that the guest could not be frozen (event 10764)."""
-    return _recorded(connection, 10764, vm_id=vm_id, since=since)
-
-
-def merge_failed(connection: sdk.Connection, *, vm_id: str, since: dt.datetime) -> bool:
-    """Whether the Manager recorded since then that it may not have removed its automatic snapshot (event 10813)."""
-    return _recorded(connection, 10813, vm_id=vm_id, since=since)
-
-
-def _recorded(connection: sdk.Connection, code: int, *, vm_id: str, since: dt.datetime) -> bool:
     with calling("list its events"):
         events = (
-            connection.system_service().events_service().list(search=f"type={code} and vm.id={vm_id}", max=5)
+            connection.system_service().events_service().list(search=f"type=10764 and vm.id={vm_id}", max=5)
         )
     return any(event.time is not None and event.time >= since for event in events)
 

@@ -120,6 +120,11 @@ def wait_status(environment: Environment, vm: VirtualMachine, status: str) -> No
         wait_for(lambda: service.get().status.value == status, what=f"{vm.name} is {status}", seconds=20)
 
 
+def is_down(environment: Environment, vm: VirtualMachine) -> bool:
+    with manager(environment) as system:
+        return bool(system.vms_service().vm_service(str(vm.manager_id)).get().status.value == "down")
+
+
 def set_power(environment: Environment, vm: VirtualMachine, *, up: bool) -> None:
     with manager(environment) as system:
         service = system.vms_service().vm_service(str(vm.manager_id))

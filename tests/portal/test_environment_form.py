@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from django.test import Client
 
+from portal.audit.models import AuditEntry
 from portal.environments import services
 from portal.environments.forms import EnvironmentForm
 from portal.environments.models import Environment, VirtualMachine
@@ -104,6 +105,23 @@ def test_only_a_platform_admin_adds_a_manager(people):
             actor=people.alice, name="x", api_url=API, username="a", password="p", ca_pem=""
         )
     assert not Environment.objects.exists()
+
+
+def test_backups_without_snapshots_are_turned_on_and_off_and_recorded(people):
+    environment = EnvironmentFactory()
+    client = Client()
+    client.force_login(people.root)
+    page, change = f"/managers/{environment.uuid}/", f"/managers/{environment.uuid}/snapshots/"
+    assert "Back up without snapshots" in client.get(page).content.decode()
+    for value, legacy in (("yes", True), ("yes", True), ("no", False)):
+        client.post(change, {"legacy": value})
+        environment.refresh_from_db()
+        assert environment.legacy_backups is legacy
+        assert ("Let it take snapshots" in client.get(page).content.decode()) is legacy
+    entries = AuditEntry.objects.filter(action="environment.change").order_by("id")
+    assert [entry.data["after"] for entry in entries] == [{"legacy_backups": True}, {"legacy_backups": False}]
+    with pytest.raises(NotAllowed):
+        services.set_legacy_backups(actor=people.alice, environment=environment, legacy=True)
 
 
 def test_a_manager_that_cannot_be_reached_is_not_stored_and_the_page_says_why(people, monkeypatch):

@@ -52,6 +52,7 @@ RULES = {
     "environments:environment_add": Rule(PLATFORM_SEES, (LOGIN, 404, 404, 404, 404, 422)),
     "environments:environment": Rule(PLATFORM_SEES, subject="environment"),
     "environments:environment_refresh": Rule(None, PLATFORM_DOES, subject="environment"),
+    "environments:environment_snapshots": Rule(None, PLATFORM_DOES, subject="environment"),
     "backups:back_up": Rule(None, OPERATORS_DO, subject="vm"),
     "backups:point": Rule(OF_THE_TEAM, subject="point"),
     "backups:verify": Rule(None, OPERATORS_DO, subject="point"),

@@ -280,3 +280,27 @@ class _SilentServer:
                 if body := self._answers.get(key):
                     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
                     connection.sendall(head + body)
+
+
+def test_what_became_durable_is_told_over_all_attempts(repository, stage, daemon, big, monkeypatch):
+    """Also by an attempt that fails: the sum is what lies in the repository."""
+    monkeypatch.setattr(writer, "BATCH_CHUNKS", 8)
+    told: list[tuple[int, int]] = []
+    point = str(uuid.uuid4())
+
+    def on_stored(chunks: int, size: int) -> None:
+        told.append((chunks, size))
+
+    with big.served(daemon) as endpoint:
+        _, index = stage(big.size, point=point, source="backup-1")
+        with pytest.raises(Cancelled):
+            backup_full(
+                endpoint, index, repository.chunks, progress=Told(30 * MIB, Cancelled()), on_stored=on_stored
+            )
+        first = sum(chunks for chunks, _ in told)
+        assert first
+        _, index = stage(big.size, point=point, source="backup-1")
+        backup_full(endpoint, index, repository.chunks, progress=Told(), on_stored=on_stored)
+    stored = chunk_files(repository)
+    assert first < sum(chunks for chunks, _ in told) == len(stored)
+    assert sum(size for _, size in told) == sum(file.stat().st_size for file in stored)
