@@ -70,3 +70,28 @@ def test_a_warning_is_seen_to_and_a_repository_looked_after(open_page, people, p
     page.get_by_role("link", name="Test repository").click()
     press(page, "Verify all", "Verify all", javascript=javascript)
     expect(page.get_by_role("heading", level=1)).to_contain_text("Verifying repository Test repository")
+
+
+@pytest.mark.flow
+def test_a_repository_is_added_collected_and_read_by_workers(open_page, workers, people, point, tmp_path):
+    page: Page = open_page()
+    sign_in(page, "root")
+    page.goto("/repositories/")
+    page.get_by_role("link", name="Add a repository").click()
+    page.get_by_label("Name").fill("Vault")
+    page.get_by_role("textbox", name="Folder").fill(str(tmp_path / "vault"))
+    page.get_by_role("button", name="Add repository").click()
+    expect(page.locator("#job-progress")).to_contain_text("The repository can be used now.", timeout=60_000)
+    page.get_by_role("link", name="See the repository").click()
+    expect(page.locator("main")).to_contain_text("Reachable")
+    expect(page.locator(".space-words").first).to_contain_text("free of")
+    page.goto(point.repository.get_absolute_url())
+    for opener, outcome in (("Verify all", "all right"), ("Collect garbage", "were removed")):
+        press(page, opener, opener, javascript=True)
+        expect(page.locator("#job-progress")).to_contain_text(outcome, timeout=60_000)
+        page.get_by_role("link", name="See the repository").click()
+    expect(page.locator("main")).to_contain_text("read and found right")
+    expect(page.locator("main")).to_contain_text("Nothing was unused.")
+    keep_screenshot(page, "repository-looked-after")
+    point.refresh_from_db()
+    assert (point.verify_problem, point.verified_at is not None) == ("", True)
