@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from backups.models import RepositoryMeasurement
 from portal import wording
 
 WIDTH, HEIGHT = 720, 120
+DAY = dt.timedelta(days=1)
 # Rows of the table below the curve: the last measurement of each of so many days.
 DAYS_SHOWN = 60
 
@@ -33,11 +35,11 @@ class Curve:
 
 
 def curve(history: Sequence[RepositoryMeasurement]) -> Curve | None:
-    """Stored bytes over time; `history` newest first. None for fewer than two measurements."""
-    if len(history) < 2:
+    """Stored bytes over time; `history` newest first. None until a day has been measured."""
+    if not history or history[0].at - history[-1].at < DAY:
         return None
     oldest, newest = history[-1], history[0]
-    span = (newest.at - oldest.at).total_seconds() or 1.0
+    span = (newest.at - oldest.at).total_seconds()
     top = max(item.bytes_used for item in history) or 1
     drawn = [
         (

@@ -6,6 +6,7 @@ from portal.jobs import views
 app_name = "jobs"
 urlpatterns = [
     path("", views.job_list, name="job_list"),
+    path("seen-to/", views.seen_to_all, name="seen_to_all"),
     path("running/", views.running_indicator, name="running_indicator"),
     path("<uuid:job_uuid>/", views.job, name="job"),
     path("<uuid:job_uuid>/progress/", views.job_progress, name="job_progress"),

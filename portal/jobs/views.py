@@ -6,9 +6,11 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django.contrib import messages
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from portal.accounts.models import User
@@ -46,6 +48,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
         "query": query,
         "states": [("active", "Unfinished"), ("warned", "With open warnings"), *JobState.choices],
         "filtered": bool(state or query),
+        "to_see_to": [job.uuid for job in page.jobs] if state == "warned" else [],
     }
     return render(request, "jobs/list.html", context)
 
@@ -144,6 +147,26 @@ def retry(request: HttpRequest, job_uuid: uuid.UUID) -> HttpResponse:
 def seen_to(request: HttpRequest, job_uuid: uuid.UUID) -> HttpResponse:
     """The warnings need nobody any more; who said so stays on the job."""
     return redirect(services.see_to_warnings(actor=_person(request), job=_job(request, job_uuid)))
+
+
+@require_POST
+def seen_to_all(request: HttpRequest) -> HttpResponse:
+    """The warnings of the jobs that were shown (`job`, uuids, at most a page of them); others' are left as they are."""
+    person, wanted = _person(request), request.POST.getlist("job")[: paging.PAGE_SIZE]
+    shown = Job.objects.visible_to(person).with_open_warnings().filter(uuid__in=_uuids(wanted))
+    mine = [job for job in shown.select_related("vm") if job.may_be_steered_by(person)]
+    for job in mine:
+        services.see_to_warnings(actor=person, job=job)
+    messages.success(request, f"{len(mine)} job{' was' if len(mine) == 1 else 's were'} seen to.")
+    return redirect(f"{reverse('jobs:job_list')}?state=warned")
+
+
+def _uuids(given: list[str]) -> list[uuid.UUID]:
+    """Those that are uuids. Raises Http404 for anything else: only made-up forms hold it."""
+    try:
+        return [uuid.UUID(text) for text in given]
+    except ValueError as error:
+        raise Http404 from error
 
 
 @require_safe

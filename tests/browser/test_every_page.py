@@ -89,6 +89,7 @@ def pages(transactional_db, people) -> dict[str, str]:
         "repository-add": "/repositories/add/",
         "restore": f"{disk.point.get_absolute_url()}restore/",
         "jobs": "/jobs/",
+        "jobs-warned": "/jobs/?state=warned",
         "job-failed": failed.get_absolute_url(),
         "job-warned": warned.get_absolute_url(),
         "job-running": running.get_absolute_url(),

@@ -130,3 +130,16 @@ def test_what_the_portal_cleaned_up_itself_needs_nobody(people, vm, job):
     assert "Seen to by <bdi>the portal</bdi>" in text_of(people.carol, job.get_absolute_url())
     assert AuditEntry.objects.filter(action="job.warnings_settled").count() == 1
     assert not services.settle_warnings(fresh(job), gone=[backup, snapshot]), "only once"
+
+
+def test_all_that_are_shown_are_seen_to_at_once_but_not_those_of_others(people, vm, job):
+    more = JobFactory(vm=vm, state=JobState.FAILED, warnings=[LEFT], warnings_open=True)
+    foreign = JobFactory(state=JobState.SUCCEEDED, warnings=[LEFT], warnings_open=True)
+    assert str(more.uuid) in text_of(people.bob, "/jobs/?state=warned")
+    every = {"job": [str(item.uuid) for item in (job, more, foreign)]}
+    for person, left_open in ((people.carol, [True, True, True]), (people.bob, [False, False, True])):
+        client = Client()
+        client.force_login(person)
+        assert client.post(reverse("jobs:seen_to_all"), every).status_code == 302
+        assert [fresh(item).warnings_open for item in (job, more, foreign)] == left_open
+    assert client.post(reverse("jobs:seen_to_all"), {"job": ["nonsense"]}).status_code == 404

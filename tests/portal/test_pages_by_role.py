@@ -81,6 +81,7 @@ RULES = {
     "jobs:job_log": Rule(OF_THE_TEAM, subject="job"),
     "jobs:cancel": Rule(None, OPERATORS_DO, subject="job"),
     "jobs:retry": Rule(None, OPERATORS_DO, subject="failed"),
+    "jobs:seen_to_all": Rule(None, (LOGIN, 302, 302, 302, 302, 302)),
     "jobs:seen_to": Rule(None, OPERATORS_DO, subject="failed"),
     "accounts:login": Rule((200, 302, 302, 302, 302, 302), None),
     "accounts:logout": Rule(None, (LOGIN, 302, 302, 302, 302, 302)),
