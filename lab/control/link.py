@@ -68,7 +68,7 @@ class Link:
             self._guard.close()
 
     def _changed(self, fault: Fault) -> None:
-        if fault.kind != "connection" or fault["service"] not in (self._service, "both"):
+        if fault.kind != "connection" or not self._mine(fault):
             return
         self.insert()
         closing = [f for f in self._book.waiting("connection") if f["how"] in CLOSING and self._mine(f)]

@@ -77,7 +77,9 @@ class BackupCommands:
         for disk in disks:
             disk.status = "locked"
         self._event(backup, 10790, "Backup {b} for VM {v} started (User: {u}).")
-        self._tasks[backup.id] = self._core.spawn(self._run(vm, backup), f"backup {backup.id}")
+        task = self._core.spawn(self._run(vm, backup), f"backup {backup.id}")
+        self._tasks[backup.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(backup.id, None))
         return backup
 
     def _validate(self, vm: Vm, request: BackupRequest) -> list[Disk]:
@@ -320,7 +322,8 @@ class BackupCommands:
         that the disks stay locked is inferred. The lock on the VM was in the engine's memory."""
         orphans = [backup for backup in self._core.state.backups.values() if not backup.over]
         for backup in orphans:
-            self._tasks[backup.id].cancel()
+            if task := self._tasks.get(backup.id):
+                task.cancel()
             self._core.state.vms[backup.vm_id].backup_id = None
             text = "Backup {b} for VM {v} was marked as failed since it is no longer monitored, "
             self._event(backup, 10814, text + "cleanup may be required.", "error")
