@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from backups import upkeep
@@ -100,18 +103,37 @@ def _look_at_points(context: JobContext, repository: Repository, store: Store) -
     hurt = 0
     with context.step("points", "Comparing every restore point with its manifest") as step:
         count = 0
+        known = RestorePoint.objects.filter(repository=repository, purged_at=None)
+        missed = set(known.values_list("uuid", flat=True))
         for found in verify.verify_points(store, watch=lambda *_: context.check()):
             count += 1
             hurt += not found.good
             _note(context, repository, store, found)
+            missed.discard(UUID(found.ref.point_uuid))
+        hurt += _note_gone(store, known.filter(uuid__in=missed))
+        for name in store.changed_files():
+            context.warn(f"{name} in the repository is not as it was written: do not use it.")
         step.detail = f"{count} restore points, {hurt} hurt"
     return hurt
+
+
+def _note_gone(store: Store, rows: QuerySet[RestorePoint]) -> int:
+    """Points of which nothing is there any more: only the rows know of them."""
+    gone = 0
+    for point in rows.select_related("vm__environment"):
+        if not any(store.has_point(replace(point.ref, trashed=trashed)) for trashed in (True, False)):
+            problem = "The files of this restore point are gone from the repository."
+            RestorePoint.objects.filter(pk=point.pk).update(
+                verify_problem=problem, verified_at=timezone.now()
+            )
+            gone += 1
+    return gone
 
 
 def _note(context: JobContext, repository: Repository, store: Store, found: PointResult) -> None:
     ref = found.ref
     problem = describe(found)
-    if not ref.trashed:
+    if not ref.trashed and store.has_point(ref):
         # A mark on a point in the trash would begin its grace period anew.
         by = context.job.requested_by_name
         if problem:
@@ -151,7 +173,8 @@ def describe(found: PointResult) -> str:
     """What is wrong with a point, in one sentence, or an empty string."""
     if found.problem:
         return found.problem
-    damaged = [f"{len(found.missing)} chunks"] if found.missing else []
+    more = " or more" if len(found.missing) >= verify.MISSING_NAMED else ""
+    damaged = [f"{len(found.missing)}{more} chunks"] if found.missing else []
     damaged += found.damaged_files
     return f"{' and '.join(damaged)}: damaged or missing." if damaged else ""
 

@@ -157,7 +157,8 @@ class ChunkStore:
             # A frame may claim any size, and the decompressor would allocate it.
             if told > limit:
                 raise ChunkCorrupt(chunk_id.hex(), f"it claims {told} bytes where {limit} is the most")
-            return _decompressor().decompress(data, max_output_size=limit)
+            # Whatever follows the frame would make zstd and casync refuse the chunk.
+            return _decompressor().decompress(data, max_output_size=limit, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise ChunkCorrupt(chunk_id.hex(), f"it cannot be decompressed ({error})") from error
 

@@ -117,7 +117,7 @@ class _Sweep:
             for prefix in self._chunks.prefixes():
                 number = int(prefix, 16)
                 if needed.first <= number < needed.end:
-                    self._lease.renew()
+                    self._lease.keep()
                     self._watch("Removing unused chunks", number, PREFIXES)
                     used += self._sweep_folder(prefix, needed.under(number))
             self._aside.rmdir()
@@ -192,11 +192,15 @@ class _Lease:
         """`watch`, which also keeps the lease alive."""
 
         def both(doing: str, done: int, total: int) -> None:
-            if time.monotonic() - self._renewed_at > LEASE_SECONDS / 60:
-                self.renew()
+            self.keep()
             watch(doing, done, total)
 
         return both
+
+    def keep(self) -> None:
+        """Renew it if that was not done within the last second."""
+        if time.monotonic() - self._renewed_at > 1:
+            self.renew()
 
     def renew(self) -> None:
         """Show that we live. Raises StoreError if the lease is no longer ours."""

@@ -10,8 +10,8 @@ PREFIXES = 65536
 # Of an item of an index: two bytes that name the chunk's folder, and eight more.
 _FRAGMENTS = struct.Struct("<8x2s8s22x")
 _FRAGMENT = struct.Struct("8s")
-# At about 9 bytes each, and some 15 MB for the buckets themselves.
-LIMIT = 16_000_000
+# At about 17 bytes each with what the allocator wastes: measured, docs/performance.md.
+LIMIT = 7_000_000
 
 
 def fragment_of(chunk_id: bytes) -> bytes:
@@ -53,6 +53,10 @@ class IdSet:
         self._count = count
         if count > self._limit:
             self._make_room()
+
+    def prefixes(self) -> list[int]:
+        """The folders that any of the ids lie in, ascending."""
+        return sorted(int.from_bytes(prefix, "big") for prefix in self._buckets)
 
     def under(self, prefix: int) -> set[bytes]:
         """Fragments of the ids in one folder, from `first` to below `end`."""

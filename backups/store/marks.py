@@ -2,7 +2,7 @@
 """What was said of a restore point after it was published: `marks.jsonl`, one checked line a fact.
 
 Each line begins with the first 16 hex digits of the SHA-256 of what follows them, and then names those of the
-line before it: a changed line is told from a true one, and a gap is seen. Lines are only ever appended; what
+line before it, or the point itself: a changed line is told from a true one, and a gap is seen. Lines are only ever appended; what
 counts is the last word on each matter. What cannot be seen from this file alone is that its last lines are gone.
 """
 
@@ -129,7 +129,7 @@ class MarksFile:
     def read(self) -> Marks:
         with storage_errors("reading a restore point's marks"):
             size = os.fstat(self._fd).st_size
-            return _parse(os.pread(self._fd, min(size, MARKS_LIMIT + 1), 0))
+            return _parse(os.pread(self._fd, min(size, MARKS_LIMIT + 1), 0), self._path.parent.name)
 
     def append(self, kind: str, **facts: Any) -> None:
         """Add a line, durably; `at` (UTC) is added."""
@@ -139,7 +139,8 @@ class MarksFile:
             tail = os.pread(self._fd, _TAIL, max(0, size - _TAIL))
             torn = bool(tail) and not tail.endswith(b"\n")
             last = tail.rstrip(b"\n").rpartition(b"\n")[2]
-            mark = {"after": _sum_of(last), "at": at, "kind": kind, **facts}
+            after = _sum_of(last) if last else self._path.parent.name
+            mark = {"after": after, "at": at, "kind": kind, **facts}
             body = json.dumps(mark, ensure_ascii=False)[1:].encode()
             write_all(self._fd, (b"\n" if torn else b"") + _SUM % _sum(body) + body + b"\n")
             os.fsync(self._fd)
@@ -153,13 +154,14 @@ def read_marks(folder: Path) -> Marks:
         except FileNotFoundError:
             return Marks(())
         with os.fdopen(fd, "rb") as file:
-            return _parse(file.read(MARKS_LIMIT + 1))
+            return _parse(file.read(MARKS_LIMIT + 1), folder.name)
 
 
-def _parse(raw: bytes) -> Marks:
+def _parse(raw: bytes, before: str) -> Marks:
+    """`before`: what the first line names instead of a line before it, the point's uuid."""
     marks: list[Mark | None] = []
     lines = [line for line in raw[:MARKS_LIMIT].split(b"\n") if line]
-    before, whole = "", True
+    whole = True
     for line in lines:
         mark = _parse_line(line)
         if mark is not None and whole and mark["after"] != before:

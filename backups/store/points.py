@@ -118,7 +118,9 @@ class StagedPoint:
             parse_manifest(text, self._names)
             with MarksFile(self.folder) as marks:
                 # Another attempt may publish in the end: then it has said so too.
-                marks.append(PUBLISHED, manifest_sha256=hashlib.sha256(text).hexdigest())
+                marks.append(
+                    PUBLISHED, point=self.folder.name, manifest_sha256=hashlib.sha256(text).hexdigest()
+                )
             self._make_all_durable()
             _refuse_unless(still_owner)
             self._write_manifest(text)

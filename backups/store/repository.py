@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import uuid
@@ -27,18 +28,20 @@ from backups.store.errors import (
     StoreError,
     storage_errors,
 )
-from backups.store.marks import MARKS, MarksFile
+from backups.store.marks import MARKS, MarksFile, read_marks
 from backups.store.names import checked_uuid, is_uuid_name
-from backups.store.points import StagedPoint, remove_tree
-from backups.store.stored import MANIFEST, StoredPoint
+from backups.store.points import PARTIAL, SOURCE, StagedPoint, remove_tree
+from backups.store.stored import MANIFEST, PUBLISHED, StoredPoint, file_sha256
 
 FORMAT_VERSION = 1
 DESCRIPTION = "repository.json"
 DESCRIPTION_LIMIT = 65536
 DEFAULT_GC_AGE_SECONDS = 7 * 24 * 3600
 LEASE = "gc.lease"
+UNFINISHED = (PARTIAL, SOURCE)
 LEASE_SECONDS = 3600
 FOLDERS = ("chunks", "points", "archives", "trash", "trash/points", "quarantine", "tmp")
+TEXTS = ("README.txt", "restore.py")
 README = """\
 This folder is a backup repository of virtual machines. Nothing but this folder is needed to read it.
 
@@ -106,7 +109,9 @@ class Repository:
                 "gc_age_seconds": gc_age_seconds,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "owner": owner,
+                "files": {name: file_sha256(path / name) for name in TEXTS},
             }
+            found["checksum"] = _checksum(found)
             # Last, so that a repository half made is none.
             write_file(path / DESCRIPTION, json.dumps(found, indent=2).encode() + b"\n")
         return cls.open(path, expected_uuid=None)
@@ -140,6 +145,12 @@ class Repository:
         """Seconds since the epoch by the clock of the repository's file server."""
         with storage_errors("asking the file server's clock"):
             return server_now(self.path / "tmp")
+
+    def changed_files(self) -> list[str]:
+        """Names of the texts for people beside `repository.json` that are not as they were written, or are gone."""
+        promised = _read_description(self.path).files
+        with storage_errors("reading the repository's own files"):
+            return [name for name, sha256 in promised.items() if _sha256_or_none(self.path / name) != sha256]
 
     def point_dir(
         self,
@@ -240,6 +251,19 @@ class Repository:
         with storage_errors("looking for a restore point"):
             return (self.folder_of(ref) / MANIFEST).exists()
 
+    def lost_manifest(self, ref: PointRef) -> bool:
+        """True if the folder looks like that of a point that was published, but for its manifest.
+
+        Publishing leaves `.source` files until the manifest is written; purging leaves a mark before it goes.
+        """
+        folder = self.folder_of(ref)
+        with contextlib.suppress(FileNotFoundError), storage_errors("looking for a manifest"):
+            if self.has_point(ref) or any(path.name.endswith(UNFINISHED) for path in folder.iterdir()):
+                return False
+            said = [mark["kind"] for mark in read_marks(folder).good]
+            return PUBLISHED in said and "purged" not in said
+        return False
+
     def folder_of(self, ref: PointRef) -> Path:
         return self.point_dir(ref.environment_uuid, ref.vm_id, ref.point_uuid, trashed=ref.trashed)
 
@@ -311,7 +335,11 @@ class Repository:
             for ref in list(self.all_point_folders()):
                 folder = self.folder_of(ref)
                 with contextlib.suppress(FileNotFoundError):
-                    if ref.point_uuid not in keep and _is_left_behind(folder, limit):
+                    if (
+                        ref.point_uuid not in keep
+                        and _is_left_behind(folder, limit)
+                        and not self.lost_manifest(ref)
+                    ):
                         remove_tree(folder)
                         gone.append(ref)
         return gone
@@ -345,6 +373,20 @@ class Repository:
 class _Description:
     uuid: UUID
     gc_age_seconds: float
+    files: dict[str, str]
+
+
+def _checksum(description: dict[str, Any]) -> str:
+    """SHA-256 over everything else in the description, as JSON with sorted keys and no spaces."""
+    others = {key: value for key, value in description.items() if key != "checksum"}
+    text = json.dumps(others, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sha256_or_none(path: Path) -> str | None:
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+        return file_sha256(path)
+    return None
 
 
 def _refuse_if_held(folder: Path, marks: MarksFile) -> None:
@@ -370,6 +412,7 @@ def _give_up(folder: Path) -> bool:
     with MarksFile(folder) as marks:
         if marks.read().standing().may_be_held:
             return False
+        marks.append("purged")
         (folder / MANIFEST).unlink(missing_ok=True)
         return True
 
@@ -409,7 +452,12 @@ def _read_description(path: Path) -> _Description:
         gc_age = float(found.get("gc_age_seconds", DEFAULT_GC_AGE_SECONDS))
         if not 0 <= gc_age < 1e9:
             raise ValueError("gc_age_seconds is no such age")
-        description = _Description(UUID(found["uuid"]), gc_age)
+        if found.get("checksum", _checksum(found)) != _checksum(found):
+            raise ValueError("its checksum is wrong")
+        files = {
+            name: str(found.get("files", {}).get(name)) for name in found.get("files", {}) if name in TEXTS
+        }
+        description = _Description(UUID(found["uuid"]), gc_age, files)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RepositoryUnsupported(f"{path / DESCRIPTION} is damaged or not a repository's.") from error
     if version != FORMAT_VERSION or requires != [] or encryption != "none":

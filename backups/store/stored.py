@@ -85,7 +85,7 @@ class StoredPoint:
 
     def manifest_is_as_published(self) -> bool:
         """False if the manifest's SHA-256 is not the one in the mark `published`; true if no mark tells."""
-        promised = {mark.get("manifest_sha256") for mark in self.marks() if mark["kind"] == PUBLISHED}
+        promised = {mark.get("manifest_sha256") for mark in self.marks() if _is_of(mark, self.folder.name)}
         with storage_errors("verifying a manifest"):
             return not promised or file_sha256(self.folder / MANIFEST) in promised
 
@@ -115,7 +115,7 @@ class StoredPoint:
         The mark `published` was written before the manifest: a point without it has lost marks.
         """
         found = read_marks(self.folder)
-        return found.damaged or int(not any(mark["kind"] == PUBLISHED for mark in found.good))
+        return found.damaged or int(not any(_is_of(mark, self.folder.name) for mark in found.good))
 
     def standing(self) -> Standing:
         """Pinned, held, verified …: the last word of the marks on each."""
@@ -141,6 +141,11 @@ class StoredPoint:
                 raise PointCorrupt(
                     f"{name} of restore point {self.folder.name} has {found.st_size} bytes, not {entry.size}."
                 )
+
+
+def _is_of(mark: Mark, point: str) -> bool:
+    """A mark that says that this very point was published."""
+    return mark["kind"] == PUBLISHED and mark.get("point") == point
 
 
 def _read_manifest(folder: Path) -> bytes:

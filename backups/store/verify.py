@@ -28,6 +28,8 @@ THREADS = 2
 AHEAD = 8
 # More missing chunks than this are not listed but looked for one by one.
 MISSING_LISTED = 200_000
+# A point's missing chunks are named up to here; when even more are gone, more of a point are not looked for.
+MISSING_NAMED = 10_000
 
 # Called with the bytes read since the last call, in the caller's thread; may raise to stop.
 OnProgress = Callable[[int], None]
@@ -64,7 +66,10 @@ class FolderResult:
 
 @dataclass(frozen=True)
 class PointResult:
-    """One point, published or in the trash. `problem`: why it cannot be opened or read, in words, or empty."""
+    """One point, published or in the trash. `problem`: why it cannot be opened or read, in words, or empty.
+
+    `missing`: hex ids of chunks that it needs and that are not there, at most MISSING_NAMED of them.
+    """
 
     ref: PointRef
     problem: str = ""
@@ -82,6 +87,8 @@ class RepositoryVerifyResult:
     """`hurt`: for each bad chunk the points, published or in the trash, that need it.
 
     `broken_points`: points that cannot be opened or read at all, with the reason in words. `points`: each point.
+    `changed_files`: texts for people that are not as they were written. `strangers`: what lies among the points
+    and is none, or was never finished.
     """
 
     chunks: int
@@ -90,10 +97,14 @@ class RepositoryVerifyResult:
     hurt: dict[str, list[PointRef]]
     broken_points: dict[PointRef, str]
     points: list[PointResult]
+    changed_files: list[str]
+    strangers: dict[str, str]
 
     @property
     def good(self) -> bool:
-        return not self.bad and all(point.good and not point.damaged_marks for point in self.points)
+        """Nothing at all is to be said."""
+        whole = all(point.good and not point.damaged_marks for point in self.points)
+        return whole and not (self.bad or self.changed_files or self.strangers)
 
 
 def verify_point(point: StoredPoint, on_progress: OnProgress | None = None) -> VerifyResult:
@@ -103,8 +114,8 @@ def verify_point(point: StoredPoint, on_progress: OnProgress | None = None) -> V
     chunks = size = 0
     bad: set[str] = set()
     for disk_id in point.disk_ids:
-        with point.whole_index(disk_id) as index:
-            for read, _, found in _read_all(point.repository.chunks, _once_in_a_row(index)):
+        with point.whole_index(disk_id) as index, _readers() as pool:
+            for read, _, found in _read_all(pool, point.repository.chunks, _once_in_a_row(index)):
                 chunks += 1
                 size += read
                 bad.update(found)
@@ -130,7 +141,16 @@ def verify_repository(
         for name in point.missing:
             hurt.setdefault(name, []).append(point.ref)
     broken = {point.ref: point.problem for point in points if point.problem}
-    return RepositoryVerifyResult(chunks, size, sorted(bad | set(hurt)), hurt, broken, points)
+    return RepositoryVerifyResult(
+        chunks,
+        size,
+        sorted(bad | set(hurt)),
+        hurt,
+        broken,
+        points,
+        repository.changed_files(),
+        dict(repository.strangers()),
+    )
 
 
 def verify_chunks(
@@ -141,18 +161,19 @@ def verify_chunks(
     `on_progress` is told of stored bytes; it may wait, which slows the reading down.
     """
     store = repository.chunks
-    for prefix in list(store.prefixes()):
-        if prefix <= after:
-            continue
-        chunks = size = 0
-        bad: list[str] = []
-        for _, stored, found in _read_all(store, store.names_under(prefix), vanished_is_fine=True):
-            chunks += 1
-            size += stored
-            bad += found
-            if on_progress:
-                on_progress(stored)
-        yield FolderResult(prefix, chunks, size, sorted(bad))
+    with _readers() as pool:
+        for prefix in list(store.prefixes()):
+            if prefix <= after:
+                continue
+            chunks = size = 0
+            bad: list[str] = []
+            for _, stored, found in _read_all(pool, store, store.names_under(prefix), vanished_is_fine=True):
+                chunks += 1
+                size += stored
+                bad += found
+                if on_progress:
+                    on_progress(stored)
+            yield FolderResult(prefix, chunks, size, sorted(bad))
 
 
 def verify_points(
@@ -166,6 +187,10 @@ def verify_points(
         found = _look_at(repository, ref, missing)
         if found is not None:
             yield found
+    for trashed in (False, True):
+        for ref in repository.all_point_folders(trashed=trashed):
+            if repository.lost_manifest(ref):
+                yield PointResult(ref, "Its manifest is gone; its disks may still be read by hand.")
 
 
 def points_using(repository: Repository, chunk_ids: set[bytes]) -> dict[str, list[PointRef]]:
@@ -211,9 +236,9 @@ def _missing(repository: Repository, ids_in_memory: int, watch: Watch) -> _Absen
         _, needed = needed_ids(repository, first=first, limit=ids_in_memory, strict=False, watch=watch)
         repository.check()
         there = {int(prefix, 16) for prefix in store.prefixes()}
-        for number in range(needed.first, needed.end):
+        for number in needed.prefixes():
             wanted = needed.under(number)
-            if wanted and number in there:
+            if number in there:
                 wanted -= {fragment_of(chunk_id) for chunk_id in store.names_under(f"{number:04x}")}
             absent.add(number, wanted)
         first = needed.end
@@ -244,13 +269,17 @@ def _look_at(repository: Repository, ref: PointRef, missing: _Absent) -> PointRe
 
 
 def _naming(point: StoredPoint, chunk_ids: Collection[bytes]) -> set[str]:
-    """Hex ids of those in `chunk_ids` that the point needs."""
+    """Hex ids of those in `chunk_ids` that the point needs, at most MISSING_NAMED."""
     found: set[str] = set()
     if not chunk_ids:
         return found
     for disk_id in point.disk_ids:
         with point.index(disk_id) as index:
-            found.update(chunk_id.hex() for chunk_id in _once_in_a_row(index) if chunk_id in chunk_ids)
+            for chunk_id in _once_in_a_row(index):
+                if chunk_id in chunk_ids:
+                    found.add(chunk_id.hex())
+                    if len(found) >= MISSING_NAMED:
+                        return found
     return found
 
 
@@ -267,10 +296,16 @@ def _once_in_a_row(index: IndexReader) -> Iterator[bytes]:
 _Read = tuple[int, int, list[str]]
 
 
-def _read_all(store: ChunkStore, ids: Iterable[bytes], *, vanished_is_fine: bool = False) -> Iterator[_Read]:
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="verify")
+
+
+def _read_all(
+    pool: ThreadPoolExecutor, store: ChunkStore, ids: Iterable[bytes], *, vanished_is_fine: bool = False
+) -> Iterator[_Read]:
     """Each chunk, read by a few threads that are never far ahead."""
     waiting: set[Future[_Read]] = set()
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="verify") as pool, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         stack.callback(lambda: [future.cancel() for future in waiting])
         for chunk_id in ids:
             waiting.add(pool.submit(_read_one, store, chunk_id, vanished_is_fine))
