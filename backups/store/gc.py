@@ -74,6 +74,7 @@ def collect(
             repository.check()
             chunks += sweep.run(needed)
             first = needed.end
+            del needed  # two of them would not fit into memory
         sweep.remove_stale_temporary()
     return GcResult(indexes, chunks, sweep.removed, sweep.freed)
 

@@ -242,6 +242,7 @@ def _missing(repository: Repository, ids_in_memory: int, watch: Watch) -> _Absen
                 wanted -= {fragment_of(chunk_id) for chunk_id in store.names_under(f"{number:04x}")}
             absent.add(number, wanted)
         first = needed.end
+        del needed  # two of them would not fit into memory
     return absent
 
 

@@ -131,6 +131,7 @@ def reachable(repository: Repository) -> tuple[int, int]:
         total += len(needed)
         first = needed.end
         passes += 1
+        del needed
     return passes, total
 
 
