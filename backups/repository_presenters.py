@@ -35,7 +35,7 @@ class State:
 
 
 def state(repository: Repository) -> State:
-    """As it was when it was last looked at: worst first, from `not reachable` over `damaged` to `nearly full`."""
+    """As it was when it was last looked at: worst first, from `not reachable` to `nearly full`."""
     if repository.checked_at is None:
         return State(
             "unknown", "Not looked at yet", "Nobody has looked at it yet; a worker does within the hour."
@@ -50,6 +50,8 @@ def state(repository: Repository) -> State:
     if repository.bad_chunks or repository.verify_problem:
         problem = repository.verify_problem or f"{repository.bad_chunks} damaged chunks were found."
         return State("damaged", "Damaged", looked, problem)
+    if repository.collect_problem:
+        return State("uncollected", "Collection failed", looked, repository.collect_problem)
     if _is_short_of_space(repository):
         free, total = repository.free_bytes or 0, repository.total_bytes or 0
         problem = f"Only {wording.size(free)} of {wording.size(total)} are free."
@@ -104,7 +106,7 @@ def space(repository: Repository, latest: RepositoryMeasurement | None) -> Space
 
 def worst_first(repositories: Sequence[Repository]) -> list[tuple[Repository, State]]:
     """Those that need a person, with how they are."""
-    order = ("unreachable", "damaged", "nearly_full")
+    order = ("unreachable", "damaged", "uncollected", "nearly_full")
     states = [(repository, state(repository)) for repository in repositories]
     troubled = [pair for pair in states if pair[1].status in order]
     return sorted(troubled, key=lambda pair: order.index(pair[1].status))

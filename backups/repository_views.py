@@ -15,7 +15,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from backups import growth, point_paging, repositories, services
+from backups import growth, hurt, point_paging, repositories, services
 from backups import repository_presenters as presenters
 from backups.commands import casync_commands
 from backups.forms import AddRepositoryForm, RepositoryForm
@@ -88,6 +88,7 @@ def repository(request: HttpRequest, repository_uuid: uuid.UUID) -> HttpResponse
         if known.points_damaged
         else [],
         "curve": growth.curve(known.measurements),
+        "chunks": _hurt_chunks(found) if found.verify_problem else [],
         "growth_columns": growth.COLUMNS,
         "growth_rows": growth.rows(known.measurements),
         "verify_text": presenters.verify_text(known),
@@ -108,6 +109,13 @@ def _upkeep_jobs(found: Repository) -> list[Job]:
     """Ended ones. `vm=None` is what the index of jobs can look for."""
     ended = Job.objects.finished().filter(vm=None, kind__in=UPKEEP_KINDS)
     return list(ended.filter(params__repository=str(found.uuid)).select_related("vm")[:UPKEEP_JOBS])
+
+
+def _hurt_chunks(found: Repository) -> list[hurt.HurtChunk]:
+    """As the last verification found them."""
+    ended = Job.objects.finished().filter(vm=None, kind="repository_verify")
+    last = ended.filter(params__repository=str(found.uuid)).values_list("result", flat=True).first()
+    return hurt.chunks_of(last or {})
 
 
 def _commands(found: Repository) -> list[Any]:

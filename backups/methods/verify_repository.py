@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from backups import upkeep
 from backups.errors import RepositoryDamaged
+from backups.hurt import HurtByChunk
 from backups.models import Repository, RestorePoint
 from backups.store import usage, verify
 from backups.store.repository import PointRef
@@ -38,7 +39,8 @@ def run(context: JobContext) -> None:
     try:
         store = repository.open()
         _read_chunks(context, store)
-        hurt = _look_at_points(context, repository, store)
+        by_chunk = HurtByChunk()
+        hurt = _look_at_points(context, repository, store, by_chunk)
     except PortalError as error:
         if not context.will_try_again(error):
             rows.update(verify_problem=error.message, verified_at=timezone.now())
@@ -46,7 +48,7 @@ def run(context: JobContext) -> None:
     chunks, bad = context.memory.get("chunks", 0), context.memory.get("bad", 0)
     problem = _problem(bad, hurt)
     rows.update(verified_at=timezone.now(), verified_chunks=chunks, bad_chunks=bad, verify_problem=problem)
-    context.write(result={"chunks": chunks, "bad": bad, "points_hurt": hurt})
+    context.write(result={"chunks": chunks, "bad": bad, "points_hurt": hurt, "hurt": by_chunk.points})
     upkeep.measure(repository)
     if problem:
         raise RepositoryDamaged(
@@ -98,7 +100,7 @@ class _Pace:
                 self._context.pause(ahead)
 
 
-def _look_at_points(context: JobContext, repository: Repository, store: Store) -> int:
+def _look_at_points(context: JobContext, repository: Repository, store: Store, by_chunk: HurtByChunk) -> int:
     """Write what was found on each point, in its marks and its row. Returns how many points are hurt."""
     hurt = 0
     with context.step("points", "Comparing every restore point with its manifest") as step:
@@ -108,6 +110,7 @@ def _look_at_points(context: JobContext, repository: Repository, store: Store) -
         for found in verify.verify_points(store, watch=lambda *_: context.check()):
             count += 1
             hurt += not found.good
+            by_chunk.add(found)
             _note(context, repository, store, found)
             missed.discard(UUID(found.ref.point_uuid))
         hurt += _note_gone(store, known.filter(uuid__in=missed))

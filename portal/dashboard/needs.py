@@ -83,9 +83,10 @@ def _of_repository(repository: Repository, state: RepositoryState) -> Need:
     title = {
         "unreachable": f"The repository {name} cannot be reached",
         "damaged": f"The repository {name} has damaged data",
+        "uncollected": f"Garbage could not be collected in the repository {name}",
         "nearly_full": f"The repository {name} is nearly full",
     }[state.status]
-    tone = "warn" if state.status == "nearly_full" else "bad"
+    tone = "bad" if state.status in ("unreachable", "damaged") else "warn"
     return _page_need("disk", tone, title, state.problem, repository.get_absolute_url(), "Look")
 
 

@@ -146,12 +146,14 @@ def test_damage_stands_on_the_repository_and_on_each_point(people, vm, point, re
     manifest = store.folder_of(fine.ref) / "manifest.json"
     stored = store.open_ref(point.ref)
     with stored.index(stored.manifest["disks"][1]["disk_id"]) as index:
-        flip(store.chunks.path(index.chunk_id(0)))
+        chunk_id = index.chunk_id(0)
+        flip(store.chunks.path(chunk_id))
     job = verified(people, repository)
     assert (job.state, job.error_code) == (JobState.FAILED, "repository_damaged")
     assert repository.bad_chunks == 1 and "1 restore points are hurt" in repository.verify_problem
     point.refresh_from_db()
     fine.refresh_from_db()
+    assert job.result["hurt"] == {chunk_id.hex(): [str(point.uuid)]}
     assert "1 chunks" in point.verify_problem and fine.verify_problem == ""
     assert store.open_ref(point.ref).standing().damaged is not None
     manifest.write_bytes(manifest.read_bytes().replace(b'"web-01"', b'"web-02"'))

@@ -2,6 +2,7 @@
 """Repositories: how they are and since when that is known, what is in them, what is in their trash."""
 
 import datetime as dt
+import uuid
 from pathlib import PurePosixPath
 
 import pytest
@@ -9,9 +10,11 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from backups import growth, repositories
+from backups import growth, hurt, repositories
 from backups import repository_presenters as presenters
 from backups.models import Repository
+from backups.store.repository import PointRef
+from backups.store.verify import PointResult
 from portal.audit.models import AuditEntry
 from portal.errors import NotAllowed
 from portal.jobs.models import Job
@@ -66,6 +69,7 @@ def text_of(client: Client, address: str, **params: str) -> str:
             "Not reachable",
         ),
         ({"bad_chunks": 2}, "damaged", "Damaged"),
+        ({"collect_problem": "An index is damaged."}, "uncollected", "Collection failed"),
         ({"total_bytes": 100 * GIB, "free_bytes": 4 * GIB}, "nearly_full", "Nearly full"),
         ({"total_bytes": 100 * GIB, "free_bytes": 6 * GIB}, "reachable", "Reachable"),
         ({"total_bytes": 100 * GIB, "free_bytes": 0}, "nearly_full", "Nearly full"),
@@ -160,6 +164,16 @@ def test_a_repository_that_is_away_says_so_there_and_on_the_overview(client, peo
     VmFactory().teams.add(people.team)
     for address in ("/", store.get_absolute_url()):
         assert "/mnt/x holds no repository." in text_of(client, address)
+    for changes in (
+        {"verify_problem": "Hurt."},
+        {"collect_problem": "Stuck."},
+        {"free_bytes": 1, "total_bytes": 99},
+    ):
+        fresh = {"problem": "", "verify_problem": "", "collect_problem": "", **changes}
+        Repository.objects.filter(pk=store.pk).update(**fresh)
+        assert "The repository Main" in text_of(client, "/") or "in the repository Main" in text_of(
+            client, "/"
+        )
     client.force_login(people.alice)
     assert "/mnt/x holds no repository." not in text_of(client, "/"), "others can do nothing about it"
 
@@ -174,6 +188,32 @@ def test_damage_leads_to_the_points_that_it_hurts(client, store):
     text = text_of(client, address, state="damaged")
     assert "hurt" in text
     assert "whole" not in text
+
+
+def test_damaged_chunks_are_named_with_the_points_that_need_them(client, store):
+    points = PointFactory.create_batch(2, repository=store, vm__name="hurt")
+    Repository.objects.filter(pk=store.pk).update(verify_problem="2 damaged.", verified_at=timezone.now())
+    told = {"ab" * 32: [str(point.uuid) for point in points], "cd" * 32: [str(uuid.uuid4())]}
+    done = {"vm": None, "kind": "repository_verify", "params": {"repository": str(store.uuid)}}
+    JobFactory(**done, state="failed", result={"hurt": {"ef" * 32: []}})
+    JobFactory(**done, state="failed", result={"hurt": told})
+    response = client.get(store.get_absolute_url())
+    found = [(chunk.chunk_id, len(chunk.points)) for chunk in response.context["chunks"]]
+    assert found == [("ab" * 32, 2), ("cd" * 32, 0)]
+    text = response.content.decode()
+    assert points[0].get_absolute_url() in text
+    assert "The restore points that needed it are gone." in text
+    Repository.objects.filter(pk=store.pk).update(verify_problem="")
+    assert "ab" * 32 not in text_of(client, store.get_absolute_url())
+
+
+def test_no_more_chunks_and_points_are_written_down_than_a_page_shows():
+    by_chunk = hurt.HurtByChunk()
+    for number in range(30):
+        ref = PointRef("e", "v", f"p{number}")
+        by_chunk.add(PointResult(ref, missing=[f"{chunk:064x}" for chunk in range(99)]))
+    assert len(by_chunk.points) == hurt.CHUNKS_NAMED
+    assert {len(points) for points in by_chunk.points.values()} == {hurt.POINTS_NAMED}
 
 
 @pytest.mark.parametrize(

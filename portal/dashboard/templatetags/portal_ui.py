@@ -56,6 +56,7 @@ BADGES = {
     "deleted": Badge("Deleted", "overwrite", "none"),
     "gone": Badge("Gone", "unknown", "none"),
     "reachable": Badge("Reachable", "check", "ok"),
+    "uncollected": Badge("Collection failed", "warning", "warn"),
     "nearly_full": Badge("Nearly full", "warning", "warn"),
     "unreachable": Badge("Unreachable", "failed", "bad"),
     "up": Badge("Up", "on", "ok"),
