@@ -38,8 +38,9 @@ class Tally:
 class Crew(Generic[Job]):
     """Runs every job once, on any of its threads; the first error stops all of them.
 
-    `prepare(connection)` is called in each thread and returns what handles one job there. All connections,
-    `first` too, are closed when `run` returns or raises.
+    `prepare(connection)` is called in each thread and returns what handles one job there. All connections that
+    have asked for anything, `first` too, are closed when `run` returns or raises. A thread that is still waiting
+    for its connection then is left alone: it hangs up, without a request, when the server answers or its time is up.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Crew(Generic[Job]):
         self._prepare = prepare
         self._next = threading.Lock()
         self._state = threading.Condition()
-        self._running = 0
+        # Numbers of the threads that have not ended, and of those among them that have no connection yet.
+        self._running: set[int] = set()
+        self._connecting: set[int] = set()
         self._error: BaseException | None = None
         self._connections: list[Connection] = [first]
 
@@ -66,21 +69,32 @@ class Crew(Generic[Job]):
             threading.Thread(target=self._work, args=(number,), name=f"transfer-{number}", daemon=True)
             for number in range(self._count)
         ]
-        self._running = len(threads)
         try:
-            for thread in threads:
-                thread.start()
+            for number, thread in enumerate(threads):
+                self._start(number, thread)
             self._tell(progress, tally)
         except BaseException as error:
             self._fail(error)
         finally:
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+            with self._state:
+                self._state.wait_for(self._is_over)
             self._first.close()
         if self._error is not None:
             raise self._error
         progress.advance(tally.take())
+
+    def _start(self, number: int, thread: threading.Thread) -> None:
+        with self._state:
+            self._running.add(number)
+        try:
+            thread.start()
+        except BaseException:
+            with self._state:
+                self._running.discard(number)
+            raise
+
+    def _is_over(self) -> bool:
+        return not self._running if self._error is None else self._running <= self._connecting
 
     def _tell(self, progress: Progress, tally: Tally) -> None:
         while True:
@@ -95,6 +109,8 @@ class Crew(Generic[Job]):
         connection: Connection | None = None
         try:
             connection = self._connect(number)
+            if self._error is not None:
+                return
             handle = self._prepare(connection)
             while (job := self._next_job()) is not None:
                 handle(job)
@@ -104,16 +120,23 @@ class Crew(Generic[Job]):
             if connection is not None:
                 connection.close()
             with self._state:
-                self._running -= 1
+                self._running.discard(number)
                 self._state.notify_all()
 
     def _connect(self, number: int) -> Connection:
         if number == 0:
             return self._first
-        connection = self._first.clone()
         with self._state:
-            self._connections.append(connection)
-        return connection
+            self._connecting.add(number)
+            self._state.notify_all()
+        try:
+            connection = self._first.clone()
+            with self._state:
+                self._connections.append(connection)
+            return connection
+        finally:
+            with self._state:
+                self._connecting.discard(number)
 
     def _next_job(self) -> Job | None:
         with self._next:
