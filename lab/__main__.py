@@ -20,12 +20,11 @@ from lab.control.outage import Outage
 from lab.control.server import ControlServer
 from lab.engine.clock import parse_lag
 from lab.engine.manager import Manager, Settings
+from lab.engine.state import COMPAT_LEVELS
 from lab.guests import PROFILES
 from lab.pki import make_pki
 
 log = logging.getLogger("lab")
-
-COMPAT_LEVELS = ("4.6",)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -40,11 +39,16 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--control-port", type=int, default=0, help="port of the control endpoint (any free one)"
     )
     parser.add_argument("--lag", type=parse_lag, default="real", help="real (default), fast, or a factor")
-    parser.add_argument("--retention", type=float, default=1.0, help="factor on how long records are kept")
+    parser.add_argument(
+        "--retention", type=float, default=1.0, help="factor on how long records are kept (0: not at all)"
+    )
     parser.add_argument("--profile", choices=sorted(PROFILES), default="small", help="size of the guests")
     parser.add_argument("--username", default="admin@internal", help="user@profile (default %(default)s)")
     parser.add_argument(
-        "--compat", choices=COMPAT_LEVELS, default="4.6", help="the cluster's compatibility level"
+        "--compat",
+        choices=["{}.{}".format(*level) for level in COMPAT_LEVELS],
+        default="4.6",
+        help="the cluster's compatibility level (default %(default)s)",
     )
     return parser.parse_args(argv)
 

@@ -100,7 +100,19 @@ def vm_request(element: ET.Element) -> VmRequest:
         cluster_name=text_of(element, "cluster/name"),
         template_id=id_of(element, "template"),
         template_name=text_of(element, "template/name"),
+        custom_version=_custom_version(element),
     )
+
+
+def _custom_version(element: ET.Element) -> tuple[int, ...] | None:
+    """Empty for an element without numbers, which takes the level away (VmMapper). Raises EngineFault (400)."""
+    version = element.find("custom_compatibility_version")
+    if version is None:
+        return None
+    major, minor = int_of(version, "major"), int_of(version, "minor")
+    if major is None or minor is None:
+        return ()
+    return (major, minor)
 
 
 def backup_request(element: ET.Element) -> BackupRequest:

@@ -40,7 +40,7 @@ def vm_element(vm: Vm, core: Core, *, all_content: bool = False) -> ET.Element:
     add(element, "creation_time", vm.created)
     add(element, "start_time", vm.start_time)
     add(element, "stop_time", vm.stop_time)
-    add(element, "next_run_configuration_exists", False)
+    add(element, "next_run_configuration_exists", vm.next_version is not None)
     add(element, "run_once", False)
     add(element, "has_illegal_images", _has_illegal_images(vm, core))
     reference(element, "host", "hosts", vm.host_id)
@@ -71,6 +71,9 @@ def _configuration(element: ET.Element, vm: Vm) -> None:
     group(element, "high_availability", enabled=vm.high_availability, priority=vm.ha_priority)
     group(element, "time_zone", name="Etc/GMT")
     group(element, "placement_policy", affinity="migratable")
+    if vm.custom_version is not None:
+        major, minor = vm.custom_version
+        group(element, "custom_compatibility_version", major=major, minor=minor)
     reference(element, "cluster", "clusters", vm.cluster_id)
     reference(element, "template", "templates", vm.template_id)
     reference(element, "original_template", "templates", vm.original_template_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""VM backups by the incremental backup API, in the live and the cold flow (compatibility level 4.6).
+"""VM backups by the incremental backup API, in the live and the cold flow (compatibility levels 4.4 to 4.6).
 
 Source: ovirt-engine bll …/storage/backup/{StartVmBackup,StopVmBackup}Command.java. The hypervisor does the work with
 real scratch images and bitmaps; this module keeps the phases, locks, records and events around it."""
@@ -26,6 +26,9 @@ IN_PROGRESS = "The VM backup operation is currently in progress. Please try agai
 SUCCEEDED_MINUTES = 15
 FAILED_MINUTES = 30
 MAX_DESCRIPTION = 1024
+# Configuration values IsIncrementalBackupSupported and IsBackupSingleCheckpointSupported (0000_config.sql).
+INCREMENTAL_LEVEL = (4, 5)
+SINGLE_CHECKPOINT_LEVEL = (4, 6)
 # The event that comes before 10792: CreateScratchDiskCommand and StopVmBackupCommand, getAuditLogTypeValue().
 FAILED_IN = {"CREATING_SCRATCH_DISKS": 10806, "FINALIZING": 10795}
 
@@ -70,7 +73,7 @@ class BackupCommands:
             modified=now,
             host_id=vm.host_id or self._core.host.id,
         )
-        if any(disk.format == "cow" for disk in disks):
+        if self._incremental(vm) and any(disk.format == "cow" for disk in disks):
             backup.planned_checkpoint_id = str(uuid.uuid4())
         self._core.state.backups[backup.id] = backup
         vm.backup_id = backup.id
@@ -92,9 +95,12 @@ class BackupCommands:
             raise incomplete("Backup", "disks")
         disks = self._disks(vm, request)
         if request.from_checkpoint_id is not None:
+            self._check_level(vm)
             self._check_from(request.from_checkpoint_id)
         if vm.status not in ("up", "down"):
             raise refused(ACTION, "The Virtual Machine should be in Up or Down status.")
+        if vm.status == "down":
+            self._check_level(vm)
         if len(request.description) > MAX_DESCRIPTION:
             text = "The VM backup description shouldn't contain more than 1024 characters."
             raise refused(ACTION, text, 400)
@@ -121,6 +127,16 @@ class BackupCommands:
             text = f"The following disks are not active on VM {vm.name}: {', '.join(inactive)}"
             raise refused(ACTION, text)
         return [disk for disk in disks if not disk.shareable]
+
+    def _incremental(self, vm: Vm) -> bool:
+        return self._core.level_of(vm) >= INCREMENTAL_LEVEL
+
+    def _check_level(self, vm: Vm) -> None:
+        """Incremental and cold backups need a level that has bitmaps. StartVmBackupCommand asks in both cases for
+        incremental backups first, so that its texts for mixed sets and for bitmaps are out of reach unless
+        engine-config turns incremental backups on for level 4.4."""
+        if not self._incremental(vm):
+            raise refused(ACTION, "Incremental backup is not supported.", 400)
 
     def _check_from(self, checkpoint_id: str) -> None:
         # That the checkpoint belongs to this VM is not checked, as in the engine.
@@ -178,6 +194,7 @@ class BackupCommands:
         scratch = self._scratch_dir(backup)
         scratch.mkdir(parents=True, exist_ok=True)
         try:
+            await self._redefine_chain(vm)
             await self._core.hypervisor.begin_live_backup(
                 vm.id, backup.id, disks, backup.planned_checkpoint_id, scratch
             )
@@ -186,6 +203,19 @@ class BackupCommands:
             await self._checkpoints.drop_all(vm)
             raise BackupFailed(10791) from None
         await self._next(backup, poller)
+
+    async def _redefine_chain(self, vm: Vm) -> None:
+        """At level 4.5 every checkpoint of the VM is defined again on the host, also for a full backup; from 4.6 on
+        only that which the backup starts from (RedefineVmCheckpointCommand). That a checkpoint which the host still
+        knows would not be looked at again is left out. Raises BitmapBroken."""
+        if not INCREMENTAL_LEVEL <= self._core.level_of(vm) < SINGLE_CHECKPOINT_LEVEL:
+            return
+        attached = {a.disk_id for a in self._core.state.attachments_of_vm(vm.id) if a.active}
+        for checkpoint in self._core.state.checkpoints_of_vm(vm.id):
+            for disk_id in attached.intersection(checkpoint.disk_ids):
+                volume = volume_of(self._core.state.disks[disk_id])
+                if not await self._core.hypervisor.has_good_bitmap(volume, checkpoint.id):
+                    raise BitmapBroken(disk_id, checkpoint.id, "it cannot be defined again")
 
     def _live_disk(self, backup: Backup, member: BackupDisk) -> LiveBackupDisk:
         disk = self._core.state.disks[member.disk_id]

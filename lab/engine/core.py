@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Core:
-    """`compat` is the compatibility level of the cluster, e.g. (4, 6)."""
+    """`compat` is the compatibility level of the cluster, e.g. (4, 6); `level_of` that of a VM."""
 
     directory: Path
     compat: tuple[int, int]
@@ -72,6 +72,10 @@ class Core:
             return self.state.vms[vm_id]
         except KeyError:
             raise EntityMissing(vm_id) from None
+
+    def level_of(self, vm: Vm) -> tuple[int, int]:
+        """The compatibility level that holds for a VM: its own, else its cluster's."""
+        return vm.custom_version or self.state.clusters[vm.cluster_id].version
 
     def disk(self, disk_id: str) -> Disk:
         """Raises EntityMissing."""

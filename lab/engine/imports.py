@@ -87,6 +87,7 @@ class ImportCommands:
             os_type=described.os_type,
             vm_type=described.vm_type,
             bios_type=described.bios_type,
+            custom_version=described.custom_version,
             stateless=described.stateless,
             delete_protected=described.delete_protected,
             description=described.description,

@@ -138,6 +138,13 @@ def _disk_section(root: ET.Element, vm: Vm, pairs: list[tuple[Attachment, Disk]]
         _child(section, "Disk", attributes)
 
 
+def _custom_version(vm: Vm) -> dict[str, str]:
+    """Only written for a VM that has a level of its own (OvfWriter)."""
+    if vm.custom_version is None:
+        return {}
+    return {"CustomCompatibilityVersion": "{}.{}".format(*vm.custom_version)}
+
+
 def _general(content: ET.Element, vm: Vm, state: State, now: datetime, compat: str, user_id: str) -> None:
     values = {
         "Name": vm.name,
@@ -153,6 +160,7 @@ def _general(content: ET.Element, vm: Vm, state: State, now: datetime, compat: s
         "default_boot_sequence": 0,
         "Generation": 1,
         "ClusterCompatibilityVersion": compat,
+        **_custom_version(vm),
         "VmType": VM_TYPES.get(vm.vm_type, "1"),
         "ResumeBehavior": "AUTO_RESUME",
         "MinAllocatedMem": vm.memory_guaranteed // MIB,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lab.engine.ovf import BIOS_TYPES, DISK_INTERFACES, NETWORK, NIC_TYPES, VM_TYPES
 from lab.engine.ovf import DISK as DISK_ITEM
-from lab.engine.state import MIB
+from lab.engine.state import COMPAT_LEVELS, MIB
 from lab.xmlsafe import BadXml, parse
 
 
@@ -54,6 +54,7 @@ class OvfVm:
     os_type: str
     vm_type: str
     bios_type: str
+    custom_version: tuple[int, int] | None
     stateless: bool
     delete_protected: bool
     disks: tuple[OvfDisk, ...]
@@ -91,11 +92,17 @@ def _read(root: ET.Element, content: ET.Element) -> OvfVm:
         os_type=_text(os_section, "Description") or "other",
         vm_type=_name_of(VM_TYPES, _text(content, "VmType"), "server"),
         bios_type=_name_of(BIOS_TYPES, _text(content, "BiosType"), "q35_sea_bios"),
+        custom_version=_level(_text(content, "CustomCompatibilityVersion")),
         stateless=_flag(content, "IsStateless", False),
         delete_protected=_flag(content, "DeleteProtected", False),
         disks=tuple(_disks(root, plugged)),
         nics=tuple(_nic(item) for item in items if _kind(item) == NETWORK),
     )
+
+
+def _level(text: str) -> tuple[int, int] | None:
+    """None also for a level that the engine does not have (inferred)."""
+    return next((level for level in COMPAT_LEVELS if "{}.{}".format(*level) == text), None)
 
 
 def _disks(root: ET.Element, plugged: dict[str, bool]) -> list[OvfDisk]:

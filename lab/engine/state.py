@@ -13,6 +13,7 @@ SUPER_USER_ROLE_ID = "00000000-0000-0000-0000-000000000001"
 ROOT_TAG_ID = "00000000-0000-0000-0000-000000000000"
 MIB = 1 << 20
 GIB = 1 << 30
+COMPAT_LEVELS = ((4, 4), (4, 5), (4, 6))
 
 
 @dataclass(eq=False)
@@ -157,6 +158,8 @@ class Vm:
     """`guest` describes the program that writes inside the VM while it runs, if there is one.
 
     `disc` is the ISO disk in the CD drive at the next start, `current_disc` the one that is in it while the VM runs.
+    `custom_version` is a compatibility level of the VM's own, instead of its cluster's; `next_version` (in a tuple, as
+    None is one too) that which it gets when it is down.
     `backup_id` is the exclusive lock of a live or cold backup; `removing_checkpoint` that of a removal."""
 
     id: str
@@ -192,6 +195,8 @@ class Vm:
     disc: str | None = None
     current_disc: str | None = None
     tag_ids: set[str] = field(default_factory=set)
+    custom_version: tuple[int, int] | None = None
+    next_version: tuple[tuple[int, int] | None] | None = None
     backup_id: str | None = None
     removing_checkpoint: str | None = None
 

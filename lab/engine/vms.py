@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lab.engine.core import Core, volume_of
 from lab.engine.disks import DiskCommands
 from lab.engine.faults import EngineFault, incomplete, locked_disks, not_found_by, refused
-from lab.engine.state import GIB, Disk, Vm
+from lab.engine.state import COMPAT_LEVELS, GIB, Disk, Vm
 from lab.hypervisor import HypervisorError
 from lab.processes import CommandFailed
 
@@ -19,7 +19,9 @@ WATCH_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class VmRequest:
-    """What a client says about a VM; None = not said. Memory in bytes."""
+    """What a client says about a VM; None = not said. Memory in bytes.
+
+    `custom_version` is major and minor; empty takes the VM's own compatibility level away."""
 
     name: str | None = None
     description: str | None = None
@@ -38,6 +40,7 @@ class VmRequest:
     cluster_name: str | None = None
     template_id: str | None = None
     template_name: str | None = None
+    custom_version: tuple[int, ...] | None = None
 
     def apply(self, vm: Vm) -> None:
         """Set on `vm` whatever was said, name and cluster apart."""
@@ -58,8 +61,20 @@ class VmRequest:
             value = getattr(self, field)
             if value is not None:
                 setattr(vm, field, value)
+        self._apply_version(vm)
         vm.max_memory = max(vm.max_memory, vm.memory)
         vm.memory_guaranteed = min(vm.memory_guaranteed, vm.memory)
+
+    def _apply_version(self, vm: Vm) -> None:
+        """A level can be changed while the VM is down (VmBase: editable in status Down); else it waits for that as
+        the configuration of the next run."""
+        if self.custom_version is None:
+            return
+        version = next((level for level in COMPAT_LEVELS if level == self.custom_version), None)
+        if vm.status == "down":
+            vm.custom_version = version
+        elif version != vm.custom_version:
+            vm.next_version = (version,)
 
 
 class VmCommands:
@@ -106,6 +121,7 @@ class VmCommands:
             raise incomplete("Vm", "template.id|name")
         if self.name_taken(request.name):
             raise refused("add VM", "VM with the same name already exists.")
+        self._check_version("add VM", request)
         vm = Vm(
             id=str(uuid.uuid4()),
             name=request.name,
@@ -122,14 +138,22 @@ class VmCommands:
 
     def update(self, vm: Vm, request: VmRequest) -> None:
         """Raises EngineFault."""
-        if request.name and request.name != vm.name:
-            if self.name_taken(request.name):
-                raise refused("edit VM", "VM with the same name already exists.")
-            vm.name = request.name
+        if request.name and request.name != vm.name and self.name_taken(request.name):
+            raise refused("edit VM", "VM with the same name already exists.")
+        self._check_version("edit VM", request)
+        vm.name = request.name or vm.name
         request.apply(vm)
         self._core.events.add(
             35, f"VM {vm.name} configuration was updated by {self._core.events.user_name}.", vm_id=vm.id
         )
+
+    @staticmethod
+    def _check_version(action: str, request: VmRequest) -> None:
+        """The level must be one of the engine's (CommonVmPoolCommand and others: SupportedClusterLevels); the wording
+        is inferred."""
+        if request.custom_version and request.custom_version not in COMPAT_LEVELS:
+            level = ".".join(str(part) for part in request.custom_version)
+            raise refused(action, f"Custom compatibility version {level} is not supported.", 400)
 
     def active_disks(self, vm: Vm) -> list[Disk]:
         state = self._core.state
@@ -223,6 +247,8 @@ class VmCommands:
     def _is_down(self, vm: Vm) -> None:
         vm.status, vm.host_id, vm.stop_time = "down", None, self._core.clock.now()
         vm.current_disc = None
+        if vm.next_version is not None:
+            (vm.custom_version,), vm.next_version = vm.next_version, None
 
     async def watch(self) -> None:
         """Notice VMs whose process has died, for ever."""
