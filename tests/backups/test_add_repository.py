@@ -16,7 +16,7 @@ from portal.jobs.models import JobLock
 from tests.portal.conftest import rings  # noqa: F401  no broker is asked
 from tests.portal.support import claimed, fresh
 
-pytestmark = [pytest.mark.django_db, pytest.mark.embedded]
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from restores.models import Restore
 from tests.backups.support import disk_of, publish
 from tests.factories import JobFactory, PointFactory
 
-pytestmark = [pytest.mark.django_db, pytest.mark.embedded]
+pytestmark = pytest.mark.django_db
 
 
 def signed_in(person) -> Client:

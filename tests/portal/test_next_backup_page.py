@@ -10,7 +10,7 @@ from django.urls import reverse
 from portal.jobs.models import Job
 from tests.factories import DiskFactory, PointDiskFactory, PointFactory, RepositoryFactory, VmFactory
 
-pytestmark = [pytest.mark.django_db, pytest.mark.embedded]
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
