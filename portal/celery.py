@@ -43,6 +43,11 @@ def _schedule(sender: Celery, **_: Any) -> None:
             "schedule": float(settings.REPOSITORY_EVERY),
             "options": {"expires": settings.REPOSITORY_EVERY},
         },
+        "sweep-restores": {
+            "task": "restores.sweep",
+            "schedule": float(settings.LEFTOVERS_EVERY),
+            "options": {"expires": settings.LEFTOVERS_EVERY},
+        },
     }
 
 

@@ -12,5 +12,9 @@ class PlanBlocked(PortalError):
     """The plan has blockers."""
 
 
+class StorageFull(PortalError):
+    """The storage domain has not enough room for the restored disks."""
+
+
 class RestoreNotEqual(PortalError):
     """The restored disk differs from the restore point."""

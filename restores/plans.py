@@ -14,6 +14,7 @@ from typing import Any
 
 from backups.models import RestorePoint
 from backups.store.errors import StoreError
+from portal import wording
 from portal.environments.models import VirtualMachine
 from portal.ovirt.new_vm import MAX_VM_NAME
 
@@ -109,13 +110,19 @@ def plan_new_vm(
     if domain is None:
         blockers.append("No active data storage domain is known in that cluster's data center.")
     disks = _planned_disks(document)
-    total = sum(disk.size_bytes for disk in disks)
     available = domain.get("available_bytes") if domain else None
-    if available is not None and total > available:
-        notes.append(
-            "The disks' full virtual size is more than the storage domain has free; thin disks will fit only "
-            "if their data does."
-        )
+    if domain and available is not None:
+        whole = sum(disk.size_bytes for disk in disks if takes_its_whole_size(disk, domain["kind"]))
+        if whole > available:
+            blockers.append(
+                f"The storage domain has {wording.size(available)} free; disks that take their whole size need "
+                f"{wording.size(whole)}. Choose another storage domain."
+            )
+        elif sum(disk.size_bytes for disk in disks) > available:
+            notes.append(
+                "The disks' full virtual size is more than the storage domain has free; thin disks will fit only "
+                "if their data does."
+            )
     if domain and domain["kind"] in BLOCK_STORAGE and any(disk.format == "raw" for disk in disks):
         notes.append("Raw disks take their whole size on block storage.")
     if not new_macs and VirtualMachine.objects.present().filter(pk=point.vm.pk).exists():
@@ -141,6 +148,11 @@ def plan_new_vm(
         blockers=tuple(blockers),
         notes=tuple(notes),
     )
+
+
+def takes_its_whole_size(disk: PlannedDisk, storage_kind: str) -> bool:
+    """Preallocated, as every raw disk on block storage is."""
+    return not disk.sparse or (disk.format == "raw" and storage_kind in BLOCK_STORAGE)
 
 
 def _manifest(point: RestorePoint, blockers: list[str]) -> dict[str, Any]:

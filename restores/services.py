@@ -20,7 +20,9 @@ from restores.models import Restore
 from restores.plans import RestorePlan
 from restores.records import restore_of
 
+KIND = "vm_restore"
 NEW_VM_TASK = "restores.new_vm"
+SWEEP_TASK = "restores.sweep"
 
 
 def start_restore(
@@ -49,7 +51,7 @@ def start_restore(
     environment = point.vm.environment
     with transaction.atomic():
         job = jobs.create_job(
-            kind="vm_restore",
+            kind=KIND,
             task=NEW_VM_TASK,
             title=f"Restore {point.vm_name} as {plan.name}",
             actor=actor,

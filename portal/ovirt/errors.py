@@ -110,10 +110,19 @@ def calling(what: str) -> Iterator[None]:
     except pycurl.error as error:
         raise _from_curl(what, int(error.args[0]) if error.args else 0) from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ManagerAnswerUnreadable(
-            f"The Manager did not {what}: its answer could not be read ({type(error).__name__}).",
-            hint="Look whether the address is that of an oVirt Manager and its services are healthy.",
-        ) from error
+        raise _unreadable(what, f" ({type(error).__name__})") from error
+    except Exception as error:
+        # Broken XML: the SDK's reader raises a bare Exception (ovirtsdk4 4.6.3, ext/ov_xml_reader.c).
+        if type(error) is not Exception:
+            raise
+        raise _unreadable(what) from error
+
+
+def _unreadable(what: str, why: str = "") -> ManagerAnswerUnreadable:
+    return ManagerAnswerUnreadable(
+        f"The Manager did not {what}: its answer could not be read{why}.",
+        hint="Look whether the address is that of an oVirt Manager and its services are healthy.",
+    )
 
 
 def _auth_error(what: str, error: sdk.Error) -> ManagerError:
@@ -135,10 +144,7 @@ def _translate(what: str, error: sdk.Error) -> ManagerError:
         found = _CURL_CODE.search(str(error))
         if found:
             return _from_curl(what, int(found.group(1) or found.group(2)))
-        return ManagerAnswerUnreadable(
-            f"The Manager did not {what}: its answer could not be read.",
-            hint="Look whether the address is that of an oVirt Manager and its services are healthy.",
-        )
+        return _unreadable(what)
     detail = _detail(error)
     if error.code >= 500:
         return ManagerUnreachable(

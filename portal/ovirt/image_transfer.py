@@ -30,6 +30,7 @@ _ENDED = ("finished_success", "finished_failure", "finished_cleanup")
 _GONE = "gone"
 # How long the Manager's lock on a disk may outlive the transfer that had it (trap 29).
 _LOCK_SECONDS = 60
+_RESUMES = 2
 
 
 class TransferFailed(PortalError):
@@ -113,14 +114,18 @@ def open_transfer(
 def wait_transferring(
     connection: sdk.Connection, transfer_id: str, *, pause: Pause, timeout_seconds: float
 ) -> OpenTransfer:
-    """Wait for `transferring`; a paused upload is resumed. Raises TransferFailed."""
+    """Wait for `transferring`; a paused upload is resumed, unless it is paused again and again: one whose ticket
+    is gone never goes on. Raises TransferFailed."""
+    resumed = 0
 
     def look() -> OpenTransfer | None:
+        nonlocal resumed
         transfer = _get(connection, transfer_id)
         phase = text_of(transfer.phase) if transfer else _GONE
         if phase == "transferring" and transfer.transfer_url:
             return OpenTransfer(transfer_id, transfer.transfer_url, transfer.proxy_url)
-        if phase in ("paused_system", "paused_user"):
+        if phase in ("paused_system", "paused_user") and resumed < _RESUMES:
+            resumed += 1
             _act(connection, transfer_id, "resume")
         elif phase not in ("initializing", "resuming", "transferring", "unknown"):
             raise TransferFailed(

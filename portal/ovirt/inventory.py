@@ -126,6 +126,12 @@ def _cluster(item: Any) -> ClusterFacts:
     return ClusterFacts(item.id, item.name, version, center)
 
 
+def storage_domains(connection: sdk.Connection) -> tuple[StorageDomainFacts, ...]:
+    """All attached data domains. Raises ManagerError."""
+    with calling("list its storage domains"):
+        return _storage_domains(connection.system_service())
+
+
 def _storage_domains(system: Any) -> tuple[StorageDomainFacts, ...]:
     """Through the data centers: only there an attached domain has a status (reference 2.7)."""
     found = []

@@ -23,6 +23,12 @@ class DiskUnusable(PortalError):
     retryable = True
 
 
+class MachineGone(PortalError):
+    """The Manager took a machine away again while it was creating it."""
+
+    retryable = True
+
+
 class NameTaken(PortalError):
     """A machine of that name exists already."""
 
@@ -49,8 +55,15 @@ class NewDisk:
 
 
 def ensure_disk(connection: sdk.Connection, disk: NewDisk, *, pause: Pause, timeout_seconds: float) -> None:
-    """Create the floating disk unless it is already there, and wait until it is `ok`. Raises DiskUnusable."""
-    if disk_status(connection, disk.disk_id) is None:
+    """Create the floating disk unless it is already there, and wait until it is `ok`. Raises DiskUnusable.
+
+    One that has become `illegal` (an upload failed) is made anew: it is this job's own, and empty.
+    """
+    status = disk_status(connection, disk.disk_id)
+    if status == "illegal":
+        remove_disk(connection, disk.disk_id, pause=pause, timeout_seconds=timeout_seconds)
+        status = None
+    if status is None:
         _create_disk(connection, disk)
 
     def look() -> bool | None:
@@ -80,8 +93,13 @@ def _create_disk(connection: sdk.Connection, disk: NewDisk) -> None:
         wipe_after_delete=disk.wipe_after_delete,
         storage_domains=[types.StorageDomain(id=disk.storage_domain_id)],
     )
-    with calling(f"create the disk {disk.alias}"):
-        connection.system_service().disks_service().add(order)
+    try:
+        with calling(f"create the disk {disk.alias}"):
+            connection.system_service().disks_service().add(order)
+    except ManagerBusy:
+        # Its id is taken, if this was the repetition of a request whose answer was lost.
+        if disk_status(connection, disk.disk_id) is None:
+            raise
 
 
 def disk_status(connection: sdk.Connection, disk_id: str) -> str | None:
@@ -122,6 +140,15 @@ def find_vm(connection: sdk.Connection, name: str) -> types.Vm | None:
     return next((vm for vm in found if vm.name == name), None)
 
 
+def read_vm(connection: sdk.Connection, vm_id: str) -> types.Vm | None:
+    """None if there is no such machine (any more)."""
+    try:
+        with calling("tell about a machine"):
+            return connection.system_service().vms_service().vm_service(vm_id).get()
+    except ManagerObjectMissing:
+        return None
+
+
 def import_vm(
     connection: sdk.Connection, *, name: str, cluster_id: str, ovf: str, comment: str, new_macs: bool
 ) -> str:
@@ -151,9 +178,15 @@ def import_vm(
 
 
 def wait_down(connection: sdk.Connection, vm_id: str, *, pause: Pause, timeout_seconds: float) -> None:
+    """Until the Manager has finished creating the machine. Raises MachineGone."""
+
     def look() -> bool | None:
-        with calling("tell about the new machine"):
-            vm = connection.system_service().vms_service().vm_service(vm_id).get()
+        vm = read_vm(connection, vm_id)
+        if vm is None:
+            raise MachineGone(
+                "The Manager began to create the machine, but did not keep it.",
+                hint="Look at the Manager's events for the machine, then try again.",
+            )
         return True if vm.status == types.VmStatus.DOWN else None
 
     wait_until(look, what="finish creating the machine", pause=pause, timeout_seconds=timeout_seconds)
@@ -163,6 +196,10 @@ def attached_disks(connection: sdk.Connection, vm_id: str) -> list[DiskFacts]:
     with calling("list the new machine's disks"):
         service = connection.system_service().vms_service().vm_service(vm_id).disk_attachments_service()
         return [disk_facts(item) for item in service.list(follow="disk")]
+
+
+def is_attached(connection: sdk.Connection, vm_id: str, disk_id: str) -> bool:
+    return any(item.disk_id == disk_id for item in attached_disks(connection, vm_id))
 
 
 def attach_disks(connection: sdk.Connection, vm_id: str, disks: Sequence[NewDisk], *, pause: Pause) -> None:
@@ -180,14 +217,17 @@ def attach_disks(connection: sdk.Connection, vm_id: str, disks: Sequence[NewDisk
             read_only=disk.read_only,
         )
 
-        def attach(order: types.DiskAttachment = order, alias: str = disk.alias) -> bool | None:
+        def attach(
+            order: types.DiskAttachment = order, alias: str = disk.alias, disk_id: str = disk.disk_id
+        ) -> bool | None:
             try:
                 with calling(f"attach the disk {alias}"):
                     service.add(order)
             except ManagerRefused as error:
                 if error.http_status == 409 and "locked" in error.detail.lower():
                     return None  # the lock of the upload goes last (trap 29)
-                raise
+                if not is_attached(connection, vm_id, disk_id):
+                    raise  # else it was the repetition of a request whose answer was lost
             return True
 
         wait_until(attach, what=f"attach the disk {disk.alias}", pause=pause, timeout_seconds=120)

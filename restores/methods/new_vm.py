@@ -16,11 +16,14 @@ import ovirtsdk4 as sdk
 from django.conf import settings
 from django.utils import timezone
 
+from backups.methods.incremental import connected
 from backups.methods.tickets import ticket_may_end
-from backups.store.chunks import zero_chunk_id
+from backups.store.errors import ChunkMissing, StoreError
 from backups.store.points import StoredPoint
 from backups.transfer import ImageEndpoint, checksum
 from backups.transfer import restore as write_disk
+from backups.transfer.errors import TransferBroken
+from portal.environments.models import VirtualMachine
 from portal.errors import PortalError
 from portal.jobs import runner
 from portal.jobs.context import JobContext
@@ -28,10 +31,11 @@ from portal.jobs.errors import ClaimLost
 from portal.jobs.models import Job
 from portal.jobs.states import JobState
 from portal.ovirt import image_transfer, new_vm, ovf
-from portal.ovirt.connection import Pause, connect
 from portal.ovirt.image_transfer import OpenTransfer, TransferFailed
-from portal.ovirt.new_vm import NameTaken, NewDisk
+from portal.ovirt.new_vm import MachineGone, NameTaken, NewDisk
+from restores import world
 from restores.errors import RestoreNotEqual
+from restores.methods.leftovers import KEYS, LEFT, Leftovers
 from restores.models import Restore
 from restores.plans import BLOCK_STORAGE
 from restores.records import restore_of
@@ -41,20 +45,54 @@ log = logging.getLogger(__name__)
 
 def run(context: JobContext) -> None:
     restore = restore_of(context.job)
-    point = restore.point
-    address = point.vm.environment.address()
+    vm = restore.point.vm
     try:
-        stored = point.open()
-        with connect(address, correlation_id=str(context.job.uuid)) as connection:
+        try:
+            stored = restore.point.open()
+        except StoreError as error:
+            if not context.will_try_again(error):
+                _clean_up_without_point(context, vm)
+            raise
+        with connected(context, vm) as connection:
             _restore(NewVmRestore(context, restore, stored, connection))
     except BaseException as error:
         left = context.memory.get("disk_ids")
         if left and not context.will_try_again(error):
             context.warn(
-                "Not everything that this restore made could be removed from the Manager: look for the disks "
-                f"{', '.join(left.values())} and a machine {restore.target_name} with this job's number in its comment."
+                f"{LEFT}. The portal goes on trying; what is left are the disks {', '.join(left.values())} and "
+                f"perhaps a machine {restore.target_name} with this job's number in its comment."
             )
         raise
+
+
+def _clean_up_without_point(context: JobContext, vm: VirtualMachine) -> None:
+    """The repository is away for good: at least the Manager is left clean. Never hides the first error."""
+    if not context.memory.get("disk_ids"):
+        return
+    try:
+        with connected(context, vm) as connection:
+            clean_up(context, Leftovers(context.job, connection))
+    except PortalError as error:
+        log.warning("Clean-up without the repository: %s", error)
+
+
+def clean_up(context: JobContext, leftovers: Leftovers) -> None:
+    """Remove what this job made: its machine, its uploads, its disks. Never hides the first error.
+
+    What could not be removed stays in the job's memory: `run` names it, and restores.sweep goes on.
+    """
+    if not context.memory.get("disk_ids"):
+        return
+    with context.cleaning():
+        try:
+            leftovers.remove(pause=context.pause, timeout_seconds=settings.MANAGER_PHASE_TIMEOUT)
+            context.remember(**dict.fromkeys(KEYS))
+        except ClaimLost:
+            raise
+        except Exception as error:
+            log.warning("Clean-up: %s", error, exc_info=not isinstance(error, PortalError))
+            if isinstance(error, PortalError):
+                context.tell(f"Cleaning up failed: {error.message}", level="warning")
 
 
 def _restore(work: NewVmRestore) -> None:
@@ -63,10 +101,12 @@ def _restore(work: NewVmRestore) -> None:
         if context.giving_up:
             raise runner.give_up(context)
         with context.step("prepare", "Checking the Manager against the plan"):
+            work.check_plan()
             disks = work.plan_disks()
             machine = work.machine_description()
             work.check_name()
         with context.step("disks", "Creating the disks"):
+            work.adopt_uploads(disks)
             for disk in disks.values():
                 work.ensure_disk(disk)
         work.write_disks(disks)
@@ -80,7 +120,7 @@ def _restore(work: NewVmRestore) -> None:
         raise
     except BaseException as error:
         if not context.will_try_again(error):
-            work.clean_up()
+            clean_up(context, work.leftovers)
         raise
 
 
@@ -95,18 +135,32 @@ class NewVmRestore:
         self.stored = stored
         self.connection = connection
         self.plan: dict[str, Any] = restore.plan
+        self.leftovers = Leftovers(context.job, connection)
         self.ca_file = restore.point.vm.environment.address().ca_file()
 
     # --- before anything is made --------------------------------------------------------------------
 
+    def check_plan(self) -> None:
+        """As long as nothing is made: the world must be the one that the plan was made for."""
+        if self.context.memory.get("disk_ids"):
+            return
+        world.require_plan(self.restore)
+        disks = self._new_disks({disk["disk_id"]: "" for disk in self.stored.manifest["disks"]})
+        world.require_storage(self.connection, self.restore, world.needed_bytes(self.stored, disks))
+
     def plan_disks(self) -> dict[str, NewDisk]:
         """By the stored disk's id. New ids are remembered before anything is created."""
         ids: dict[str, str] = dict(self.context.memory.get("disk_ids") or {})
-        wanted = self.stored.manifest["disks"]
         if not ids:
-            ids = {disk["disk_id"]: str(uuid.uuid4()) for disk in wanted}
+            ids = {disk["disk_id"]: str(uuid.uuid4()) for disk in self.stored.manifest["disks"]}
             self.context.remember(disk_ids=ids)
-        return {disk["disk_id"]: self._new_disk(disk, ids[disk["disk_id"]]) for disk in wanted}
+        return self._new_disks(ids)
+
+    def _new_disks(self, ids: dict[str, str]) -> dict[str, NewDisk]:
+        return {
+            disk["disk_id"]: self._new_disk(disk, ids[disk["disk_id"]])
+            for disk in self.stored.manifest["disks"]
+        }
 
     def _new_disk(self, disk: dict[str, Any], disk_id: str) -> NewDisk:
         on_blocks = self.plan.get("storage_kind") in BLOCK_STORAGE
@@ -131,10 +185,8 @@ class NewVmRestore:
     def _initial_bytes(self, source_id: str) -> int:
         """Room for the data and qcow2's own tables, a little generous; never more than a full disk needs."""
         with self.stored.index(source_id) as index:
-            zero = zero_chunk_id(index.chunk_size)
-            data = sum(index.chunk_size for chunk_id in index if chunk_id != zero)
             tables = index.size_bytes // 2048 + (4 << 20)
-            return min(data, index.size_bytes) + tables
+        return world.data_bytes(self.stored, source_id) + tables
 
     def machine_description(self) -> str:
         """The OVF to import; checked first, so that a bad one is known before any disk is made."""
@@ -143,13 +195,23 @@ class NewVmRestore:
         )
 
     def check_name(self) -> None:
-        if self._own_machine() is None and new_vm.find_vm(self.connection, self.restore.target_name):
+        if self.leftovers.own_machine() is None and new_vm.find_vm(self.connection, self.restore.target_name):
             raise NameTaken(
                 f"A machine called {self.restore.target_name} exists already; nothing was changed.",
                 hint="Choose another name.",
             )
 
     # --- disks ------------------------------------------------------------------------------------
+
+    def adopt_uploads(self, disks: dict[str, NewDisk]) -> None:
+        """Uploads whose id was lost with a worker or an answer: they keep their disks locked."""
+        if not self.context.is_resumed:
+            return
+        for disk in disks.values():
+            if disk.disk_id not in (self.context.memory.get("transfers") or {}):
+                found = image_transfer.open_transfers_of(self.connection, [disk.disk_id], direction="upload")
+                if found:
+                    self._remember_transfer(disk.disk_id, found[0])
 
     def ensure_disk(self, disk: NewDisk) -> None:
         if disk.disk_id in (self.context.memory.get("transfers") or {}):
@@ -177,13 +239,44 @@ class NewVmRestore:
     def _write_disk(self, source_id: str, disk: NewDisk) -> str:
         """Upload, then compare imageio's checksum of the disk with the index's digest. Returns the digest."""
         transfer = self._open_upload(disk)
+        try:
+            with ticket_may_end():
+                digest = self._upload(source_id, disk, transfer)
+        except TransferFailed:
+            # A ticket that is gone does not come back: the next attempt begins with a new disk.
+            self._drop_upload(disk, transfer.transfer_id)
+            raise
+        except ChunkMissing:
+            self.stored.repository.check()  # a share that went away has no chunk at all
+            raise
+        except TransferBroken as error:
+            # imageio tells its clients no more than 500 when the storage is full.
+            error.hint = error.hint or (
+                "Look whether the storage domain is full and at the image server's log on the host, then try again."
+            )
+            raise
+        ending = image_transfer.end_transfer(
+            self.connection,
+            transfer.transfer_id,
+            pause=self.context.pause,
+            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
+        )
+        self._forget_transfer(disk.disk_id)
+        if ending == "finished_failure" or new_vm.disk_status(self.connection, disk.disk_id) is None:
+            raise TransferFailed(
+                f"The Manager did not accept the uploaded disk {disk.alias} and removed it.",
+                hint="Look at the Manager's events for the disk (host, storage), then restore again.",
+            )
+        return digest
+
+    def _upload(self, source_id: str, disk: NewDisk, transfer: OpenTransfer) -> str:
         endpoint = ImageEndpoint(
             transfer_url=transfer.transfer_url,
             proxy_url=transfer.proxy_url,
             ca_file=self.ca_file,
             max_connections=settings.TRANSFER_CONNECTIONS,
         )
-        with ticket_may_end(), self.stored.whole_index(source_id) as index:
+        with self.stored.index(source_id) as index:
             stats = write_disk(
                 endpoint,
                 index,
@@ -206,36 +299,20 @@ class NewVmRestore:
                 f"The restored disk {disk.alias} differs from the restore point; the new machine was not kept.",
                 hint="Verify the restore point, look at the storage domain's health, then restore again.",
             )
-        ending = image_transfer.end_transfer(
-            self.connection,
-            transfer.transfer_id,
-            pause=self.context.pause,
-            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
-        )
-        if ending == "finished_failure" or new_vm.disk_status(self.connection, disk.disk_id) is None:
-            raise TransferFailed(
-                f"The Manager did not accept the uploaded disk {disk.alias} and removed it.",
-                hint="Look at the Manager's events for the disk, then restore again.",
-                retryable=False,
-            )
-        self._forget_transfer(disk.disk_id)
         return expected
 
     def _open_upload(self, disk: NewDisk) -> OpenTransfer:
         """The upload of an earlier attempt if it can go on (writing the same bytes again is harmless), else a new one."""
         pause, timeout = self.context.pause, settings.MANAGER_PHASE_TIMEOUT
         known = (self.context.memory.get("transfers") or {}).get(disk.disk_id)
-        if known is None and self.context.is_resumed:
-            strays = image_transfer.open_transfers_of(self.connection, [disk.disk_id], direction="upload")
-            known = strays[0] if strays else None
         if known is not None:
             try:
                 return image_transfer.wait_transferring(
                     self.connection, known, pause=pause, timeout_seconds=timeout
                 )
             except TransferFailed:
-                self.context.tell("The upload of an earlier attempt has ended; opening a new one.")
-                self._forget_transfer(disk.disk_id)
+                self.context.tell("The upload of an earlier attempt cannot go on; beginning anew.")
+                self._drop_upload(disk, known)
                 self.ensure_disk(disk)
         return image_transfer.open_transfer(
             self.connection,
@@ -245,6 +322,13 @@ class NewVmRestore:
             pause=pause,
             timeout_seconds=timeout,
         )
+
+    def _drop_upload(self, disk: NewDisk, transfer_id: str) -> None:
+        """Cancel an upload that is of no use any more; its disk, which this job made, may go with it."""
+        pause, timeout = self.context.pause, settings.MANAGER_PHASE_TIMEOUT
+        image_transfer.cancel_upload(self.connection, transfer_id, pause=pause, timeout_seconds=timeout)
+        new_vm.remove_disk(self.connection, disk.disk_id, pause=pause, timeout_seconds=timeout)
+        self._forget_transfer(disk.disk_id)
 
     def _remember_transfer(self, disk_id: str, transfer_id: str) -> None:
         transfers = dict(self.context.memory.get("transfers") or {})
@@ -262,14 +346,26 @@ class NewVmRestore:
         """Stands on the new VM, so that a second worker knows it as this job's own."""
         return f"Restored from {self.restore.point}, job {self.context.job.uuid}"
 
-    def _own_machine(self) -> str | None:
-        vm = new_vm.find_vm(self.connection, self.restore.target_name)
-        return str(vm.id) if vm is not None and str(self.context.job.uuid) in (vm.comment or "") else None
-
     def ensure_machine(self, description: str) -> str:
-        vm_id = self.context.memory.get("vm_id") or self._own_machine()
+        vm_id = self.context.memory.get("vm_id") or self.leftovers.own_machine()
         if vm_id is None:
-            vm_id = new_vm.import_vm(
+            vm_id = self._import_machine(description)
+        self.context.remember(vm_id=vm_id)
+        try:
+            new_vm.wait_down(
+                self.connection,
+                vm_id,
+                pause=self.context.pause,
+                timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
+            )
+        except MachineGone:
+            self.context.remember(vm_id=None)
+            raise
+        return str(vm_id)
+
+    def _import_machine(self, description: str) -> str:
+        try:
+            return new_vm.import_vm(
                 self.connection,
                 name=self.restore.target_name,
                 cluster_id=self.plan["cluster_id"],
@@ -277,14 +373,12 @@ class NewVmRestore:
                 comment=self._comment,
                 new_macs=self.plan["new_macs"],
             )
-        self.context.remember(vm_id=vm_id)
-        new_vm.wait_down(
-            self.connection,
-            vm_id,
-            pause=self.context.pause,
-            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
-        )
-        return str(vm_id)
+        except NameTaken:
+            # By ourselves, if this was the repetition of a request whose answer was lost.
+            own = self.leftovers.own_machine()
+            if own is None:
+                raise
+            return own
 
     def finish_machine(self, vm_id: str, disks: list[NewDisk]) -> None:
         new_vm.attach_disks(self.connection, vm_id, disks, pause=self.context.pause)
@@ -304,24 +398,6 @@ class NewVmRestore:
 
     # --- giving up --------------------------------------------------------------------------------
 
-    def clean_up(self) -> None:
-        """Remove what this job made: its machine, its uploads, its disks. Never hides the first error.
-
-        What could not be removed stays in the job's memory, and `run` names it.
-        """
-        if not self.context.memory.get("disk_ids"):
-            return
-        with self.context.cleaning():
-            try:
-                self._remove_all(self.context.pause)
-                self.context.remember(disk_ids=None, transfers=None, vm_id=None, written=None)
-            except ClaimLost:
-                raise
-            except Exception as error:
-                log.warning("Clean-up: %s", error, exc_info=not isinstance(error, PortalError))
-                if isinstance(error, PortalError):
-                    self.context.tell(f"Cleaning up failed: {error.message}", level="warning")
-
     def remove_if_ended(self) -> None:
         """A worker that stood still in the middle of a request may make a disk or a machine after its job was
         ended and cleaned up by another: then it belongs to nobody, and this worker takes it away again."""
@@ -331,21 +407,6 @@ class NewVmRestore:
         if not ended or not self.context.memory.get("disk_ids"):
             return
         try:
-            self._remove_all(time.sleep)
+            self.leftovers.remove(pause=time.sleep, timeout_seconds=settings.MANAGER_PHASE_TIMEOUT)
         except PortalError as error:
             log.warning("What was made after the job had ended could not be removed: %s", error)
-
-    def _remove_all(self, pause: Pause) -> None:
-        memory = self.context.memory
-        timeout = settings.MANAGER_PHASE_TIMEOUT
-        vm_id = memory.get("vm_id") or self._own_machine()
-        if vm_id is not None:
-            new_vm.remove_vm(self.connection, vm_id, pause=pause, timeout_seconds=timeout)
-        disk_ids = list(memory["disk_ids"].values())
-        transfers = set((memory.get("transfers") or {}).values())
-        transfers |= set(image_transfer.open_transfers_of(self.connection, disk_ids, direction="upload"))
-        for transfer_id in sorted(transfers):
-            # These disks were made by this job, so the Manager may delete them with the upload.
-            image_transfer.cancel_upload(self.connection, transfer_id, pause=pause, timeout_seconds=timeout)
-        for disk_id in disk_ids:
-            new_vm.remove_disk(self.connection, disk_id, pause=pause, timeout_seconds=timeout)

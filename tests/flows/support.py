@@ -19,6 +19,7 @@ import ovirtsdk4 as sdk
 
 from backups import services as backups
 from backups.models import Repository, RestorePoint
+from backups.store.repository import Repository as Store
 from portal.accounts.models import User
 from portal.environments.models import Environment, VirtualMachine
 from portal.jobs.models import Job, JobStep
@@ -370,6 +371,33 @@ def _guest_blocks(point: RestorePoint, places: dict[int, int]) -> dict[int, tupl
         best = max(best, found, key=len)
     assert best, "no block of the guest's is in the point"
     return best
+
+
+def assert_new_machine(lab: RunningLab, before: OnManager, job: Job) -> None:
+    """The one new machine has the restored disks and no other; it is removed again."""
+    restore = Restore.objects.get(job=job)
+    environment = restore.point.vm.environment
+    new_id = str(restore.new_vm_id)
+    try:
+        disks = restore.point.disks.count()
+        assert_manager_is_clean(environment, before, new_vm=new_id, new_disks=disks)
+        with manager(environment) as system:
+            attached = system.vms_service().vm_service(new_id).disk_attachments_service().list(follow="disk")
+            nics = system.vms_service().vm_service(new_id).nics_service().list()
+        by_alias = {item.disk.alias: item.disk.id for item in attached}
+        assert_equals_volumes(
+            lab, restore.point, [by_alias[disk.alias] for disk in restore.point.disks.all()]
+        )
+        assert not any(nic.plugged for nic in nics)
+    finally:
+        remove_vm(environment, new_id)
+
+
+def make_everything_old(store: Store) -> None:
+    """Chunks, and the trash: as if nothing had happened for long."""
+    long_ago = time.time() - 10 * store.gc_age_seconds
+    for path in [*store.chunks.folder.glob("*/*"), *(store.path / "trash").rglob("*")]:
+        os.utime(path, (long_ago, long_ago))
 
 
 def guest_wrote(lab: RunningLab, vm: VirtualMachine, count: int) -> None:

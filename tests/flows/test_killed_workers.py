@@ -19,30 +19,13 @@ pytestmark = [pytest.mark.flow, pytest.mark.lab]
 
 def _assert_taken_up(job: Job) -> None:
     support.succeeded(job)
-    assert job.attempts_made == 2
-    endings = list(job.attempts.values_list("ending", flat=True))
-    assert endings == ["the worker fell silent", "succeeded"]
+    *dead, last = job.attempts.values_list("ending", flat=True)
+    # A kill of another job's worker may have hit this one's second attempt.
+    assert 1 <= len(dead) <= 2
+    assert {*dead, last} == {"the worker fell silent", "succeeded"}
+    assert last == "succeeded"
     assert not job.steps.exclude(state="succeeded").exists()
     assert not job.locks.exists()
-
-
-def _assert_new_machine(lab, environment, before, job: Job) -> None:
-    """The one new machine has the restored disks and no other; it is removed again."""
-    restore = Restore.objects.get(job=job)
-    new_id = str(restore.new_vm_id)
-    try:
-        disks = restore.point.disks.count()
-        support.assert_manager_is_clean(environment, before, new_vm=new_id, new_disks=disks)
-        with support.manager(environment) as system:
-            attached = system.vms_service().vm_service(new_id).disk_attachments_service().list(follow="disk")
-            nics = system.vms_service().vm_service(new_id).nics_service().list()
-        by_alias = {item.disk.alias: item.disk.id for item in attached}
-        support.assert_equals_volumes(
-            lab, restore.point, [by_alias[disk.alias] for disk in restore.point.disks.all()]
-        )
-        assert not any(nic.plugged for nic in nics)
-    finally:
-        support.remove_vm(environment, new_id)
 
 
 @pytest.mark.embedded
@@ -62,7 +45,7 @@ def test_while_a_disk_is_read_and_while_one_is_uploaded(lab, environment, reposi
     support.assert_one_moment(lab, support.point_of(backup))
     assert RestorePoint.objects.filter(vm=web).count() == 1
     assert support.staged_points(web, repository.path) == []
-    _assert_new_machine(lab, environment, before, restore)
+    support.assert_new_machine(lab, before, restore)
 
 
 def test_before_a_backup_is_ready_and_in_the_second_disk_of_an_incremental(
@@ -111,7 +94,7 @@ def test_while_disks_are_created_and_while_the_machine_is_created(
     ids = [str(Restore.objects.get(job=job).new_vm_id) for job in (creating, other)]
     assert support.on_manager(environment).vms - before.vms == set(ids)
     support.remove_vm(environment, ids[1])
-    _assert_new_machine(lab, environment, before, creating)
+    support.assert_new_machine(lab, before, creating)
 
 
 def test_sigterm_interrupts_and_another_worker_goes_on(lab, environment, repository, workers, people):

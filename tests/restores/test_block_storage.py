@@ -18,7 +18,7 @@ def planned_disks(point, kind: str):
     environment.save()
     plan = plan_new_vm(point, name="web-01-restored")
     stored = point.repository.open().open_point(environment.uuid, point.vm.manager_id, point.uuid)
-    context = SimpleNamespace(memory={}, remember=lambda **facts: None)
+    context = SimpleNamespace(job=None, memory={}, remember=lambda **facts: None)
     restore = SimpleNamespace(plan=plan.as_json(), point=point)
     return NewVmRestore(context, restore, stored, None).plan_disks().values()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is killed: jobs of every kind, and the two things that run as a process of their own.
+"""What is killed: jobs of every kind, and what runs as a process of its own.
 
 Each work can be begun, looked at, killed, waited for and judged. A judge returns what is wrong, in words.
 """
@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,8 +17,9 @@ from typing import Any
 from django.conf import settings
 
 from backups import services as backups
+from backups import upkeep
 from backups.models import Repository, RestorePoint
-from backups.store.repository import LEASE, LEASE_SECONDS
+from backups.store.repository import PointRef
 from backups.store.verify import verify_point
 from portal.accounts.models import User
 from portal.environments.models import Environment, VirtualMachine
@@ -241,6 +241,30 @@ class Verify(JobWork):
         return [] if good else [f"verified {self.point.verified_at}, {self.point.verify_problem}"]
 
 
+class CollectGarbage(JobWork):
+    kind = "garbage collection"
+
+    def begin(self) -> None:
+        self.stage.repository.open().purge_trash(older_than_seconds=0)
+        self.job = upkeep.start_collection(actor=self.stage.actor, repository=self.stage.repository)
+
+    def judge_success(self) -> list[str]:
+        left = list(self.stage.repository.open().chunks.temporary.glob("gc-*"))
+        return [f"it left {left}"] if left else []
+
+
+class VerifyRepository(JobWork):
+    kind = "verify repository"
+
+    def begin(self) -> None:
+        self.job = upkeep.verify_repository(actor=self.stage.actor, repository=self.stage.repository)
+
+    def judge_success(self) -> list[str]:
+        self.stage.repository.refresh_from_db()
+        problem = self.stage.repository.verify_problem
+        return [problem] if problem else []
+
+
 class Alone(Work):
     """Something that is not a job: a process of its own, begun again after it was killed."""
 
@@ -306,26 +330,6 @@ class Alone(Work):
     def judge_result(self) -> list[str]: ...
 
 
-class CollectGarbage(Alone):
-    kind = "garbage collection"
-
-    def arguments(self) -> list[str]:
-        return ["collect", self.stage.repository.name]
-
-    def end(self) -> None:
-        lease = self.stage.repository.open().path / LEASE
-        if self._killed and lease.exists():
-            long_ago = (
-                time.time() - 2 * LEASE_SECONDS
-            )  # else the dead one's lease would keep us out for an hour
-            os.utime(lease, (long_ago, long_ago))
-        super().end()
-
-    def judge_result(self) -> list[str]:
-        left = list(self.stage.repository.open().chunks.temporary.glob("gc-*"))
-        return [f"it left {left}"] if left else []
-
-
 class DeletePoint(Alone):
     """The newest point but one of a machine: the newest is the next incremental's base."""
 
@@ -336,7 +340,7 @@ class DeletePoint(Alone):
         super().begin()
 
     def arguments(self) -> list[str]:
-        return ["delete", str(self.point.uuid), self.stage.actor.get_username()]
+        return [str(self.point.uuid), self.stage.actor.get_username()]
 
     def judge_result(self) -> list[str]:
         self.point.refresh_from_db()
@@ -344,9 +348,15 @@ class DeletePoint(Alone):
         names: dict[str, Any] = {"environment_uuid": self.stage.environment.uuid}
         kept = [ref.point_uuid for ref in store.points(**names)]
         trashed = [ref.point_uuid for ref in store.points(**names, trashed=True)]
+        ref = PointRef(
+            str(self.stage.environment.uuid), str(self.point.vm.manager_id), str(self.point.uuid), True
+        )
         wrong = []
         if self.point.deleted_at is None:
             wrong.append("its row says that it is kept")
-        if str(self.point.uuid) in kept or str(self.point.uuid) not in trashed:
-            wrong.append("it is not in the trash, or not only there")
+        if str(self.point.uuid) in kept:
+            wrong.append("it is still visible")
+        # A collection beside it may have emptied the trash already.
+        if str(self.point.uuid) not in trashed and store.folder_of(ref).exists():
+            wrong.append("it is not in the trash")
         return wrong
