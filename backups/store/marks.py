@@ -160,7 +160,7 @@ def read_marks(folder: Path) -> Marks:
 def _parse(raw: bytes, before: str) -> Marks:
     """`before`: what the first line names instead of a line before it, the point's uuid."""
     marks: list[Mark | None] = []
-    lines = [line for line in raw[:MARKS_LIMIT].split(b"\n") if line]
+    lines = raw[:MARKS_LIMIT].removesuffix(b"\n").split(b"\n") if raw else []
     whole = True
     for line in lines:
         mark = _parse_line(line)

@@ -26,7 +26,7 @@ from backups.store.errors import (
 )
 from backups.store.index import IndexReader, PartialIndex
 from backups.store.manifest import parse_manifest
-from backups.store.marks import MarksFile
+from backups.store.marks import MARKS, MarksFile
 from backups.store.names import checked_uuid
 from backups.store.stored import INDEX, MANIFEST, PUBLISHED, StoredPoint, file_sha256
 
@@ -238,11 +238,18 @@ def _refuse_unless(still_owner: Callable[[], bool]) -> None:
         raise ClaimLost("Another worker has taken this job over, so nothing was published here.")
 
 
+def _removal_order(path: Path) -> int:
+    return 0 if path.name.endswith((INDEX, PARTIAL)) else 2 if path.name == MARKS else 1
+
+
 def remove_tree(folder: Path) -> None:
-    """Remove a restore point's folder; the manifest first, so that a point half removed is not visible."""
+    """Remove a restore point's folder; the manifest first, so that a point half removed is not visible.
+
+    Then the indexes, so that it is not taken for one whose manifest was lost, and the marks last.
+    """
     (folder / MANIFEST).unlink(missing_ok=True)
     sync_directory(folder)
-    for path in folder.iterdir():
+    for path in sorted(folder.iterdir(), key=_removal_order):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)  # nothing of ours: somebody put it there
         else:

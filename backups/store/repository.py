@@ -31,7 +31,7 @@ from backups.store.errors import (
 from backups.store.marks import MARKS, MarksFile, read_marks
 from backups.store.names import checked_uuid, is_uuid_name
 from backups.store.points import PARTIAL, SOURCE, StagedPoint, remove_tree
-from backups.store.stored import MANIFEST, PUBLISHED, StoredPoint, file_sha256
+from backups.store.stored import INDEX, MANIFEST, PUBLISHED, StoredPoint, file_sha256
 
 FORMAT_VERSION = 1
 DESCRIPTION = "repository.json"
@@ -254,14 +254,17 @@ class Repository:
     def lost_manifest(self, ref: PointRef) -> bool:
         """True if the folder looks like that of a point that was published, but for its manifest.
 
-        Publishing leaves `.source` files until the manifest is written; purging leaves a mark before it goes.
+        Publishing leaves `.source` files until the manifest is written; whoever removes a point removes its indexes
+        first, and says so in its marks if it was published.
         """
         folder = self.folder_of(ref)
         with contextlib.suppress(FileNotFoundError), storage_errors("looking for a manifest"):
-            if self.has_point(ref) or any(path.name.endswith(UNFINISHED) for path in folder.iterdir()):
+            names = [path.name for path in folder.iterdir()]
+            if MANIFEST in names or any(name.endswith(UNFINISHED) for name in names):
                 return False
-            said = [mark["kind"] for mark in read_marks(folder).good]
-            return PUBLISHED in said and "purged" not in said
+            said = {mark["kind"] for mark in read_marks(folder).good}
+            was_one = PUBLISHED in said or any(name.endswith(INDEX) for name in names)
+            return was_one and "purged" not in said
         return False
 
     def folder_of(self, ref: PointRef) -> Path:

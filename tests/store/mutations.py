@@ -66,10 +66,13 @@ def read_all(path: Path) -> dict[str, bytes]:
 class Damage:
     """What is hurt, found by comparing with the world before.
 
+    `forgotten`: points of which manifest, indexes and marks are gone or changed at once, so that the files no longer
+    say that there was one: only the portal's rows do.
     `bad_chunks`: those with wrong content. `gone_chunks`: those that are not there though a point needs them.
     """
 
     points: frozenset[PointRef]
+    forgotten: frozenset[PointRef]
     bad_chunks: frozenset[str]
     gone_chunks: frozenset[str]
     marks: frozenset[PointRef]
@@ -88,16 +91,20 @@ def damage(before: World, path: Path) -> Damage:
         name for name in now if is_chunk(name) and name not in before.files and not good_name(name, now[name])
     }
     needed = {name for _, chunks in before.points.values() for name in chunks}
-    points, marks = set(), set()
+    points, marks, forgotten = set(), set(), set()
     for ref, (folder, chunks) in before.points.items():
         own = {name: raw for name, raw in before.files.items() if name.startswith(f"{folder}/")}
         if chunks & spoilt or any(now.get(name) != raw for name, raw in own.items() if "marks" not in name):
             points.add(ref)
         if lost_marks(own[f"{folder}/marks.jsonl"], now.get(f"{folder}/marks.jsonl")):
             marks.add(ref)
+            kept = [name for name in own if name in now and name.endswith((".caibx", "manifest.json"))]
+            if not kept:
+                forgotten.add(ref)
     texts = {name for name in ("README.txt", "restore.py") if now.get(name) != before.files[name]}
     return Damage(
         frozenset(points),
+        frozenset(forgotten),
         frozenset(Path(name).stem for name in (spoilt & set(now)) | strange),
         frozenset(Path(name).stem for name in (spoilt - set(now)) & needed),
         frozenset(marks),
