@@ -42,13 +42,14 @@ class BadDay:
         happens: Happens = nothing,
         ends: str = "succeeded",
         seconds: float = 150,
+        full: bool = False,
     ) -> Job:
         """One backup during which `happens`, to its end, which must be `ends` and clean. The faults are over then."""
         points = set(self._points())
         with contextlib.ExitStack() as stack:
             for fault in faults:
                 stack.enter_context(fault)
-            job = backups.start_vm_backup(actor=self.actor, vm=self.vm)
+            job = backups.start_vm_backup(actor=self.actor, vm=self.vm, full=full)
             happens(job)
             finished(job, seconds=seconds)
         told = support.told(job)

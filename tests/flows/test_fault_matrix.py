@@ -19,7 +19,7 @@ from portal.jobs import services as jobs
 from portal.jobs.models import Job
 from tests.flows import support
 from tests.flows.bad_days import BadDay
-from tests.lab_support import RunningLab, start_lab
+from tests.lab_support import LabFault, RunningLab, start_lab
 from tests.worker_support import finished, wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -211,27 +211,34 @@ def test_both_ports_closed_are_told_of(day):
 @BOTH
 @pytest.mark.parametrize("how", ["expired", "gone"])
 def test_a_ticket_that_ends_too_early(day, how):
-    with support.slow_image_server(day.lab):
-        job = backups.start_vm_backup(actor=day.actor, vm=day.vm, full=True)
-        support.wait_reading(job)
-        (transfer,) = _transfers(job)
+    stalled = _in_the_middle(day)
+
+    def expire(job: Job) -> None:
+        stalled.wait_struck()
+        job.refresh_from_db()
+        (transfer,) = job.resume_state["transfers"].values()
         day.lab.control.act("expire_ticket", transfer=transfer, how=how)
-    support.succeeded(job, seconds=150)
+        stalled.remove()
+
+    day.backup(stalled, happens=expire, full=True)
     day.is_over()
 
 
-def _transfers(job: Job) -> list[str]:
-    job.refresh_from_db()
-    return list((job.resume_state.get("transfers") or {}).values())
+def _in_the_middle(day: BadDay) -> LabFault:
+    """Image data stands still after some of it has come."""
+    return day.lab.control.fault("connection", how="stall", bytes=256 << 10)
 
 
 @BOTH
 def test_an_image_server_that_is_restarted(day):
-    with support.slow_image_server(day.lab):
-        job = backups.start_vm_backup(actor=day.actor, vm=day.vm, full=True)
-        support.wait_reading(job)
-    day.lab.control.act("restart_imageio", service="host")
-    support.succeeded(job, seconds=150)
+    stalled = _in_the_middle(day)
+
+    def restart(job: Job) -> None:
+        stalled.wait_struck()
+        day.lab.control.act("restart_imageio", service="host")
+        stalled.remove()
+
+    day.backup(stalled, happens=restart, full=True)
     day.is_over()
 
 
