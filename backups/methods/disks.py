@@ -24,6 +24,7 @@ from backups.store.points import StagedPoint, StoredPoint
 from backups.transfer import ImageEndpoint, Progress, TransferStats, backup_full, backup_incremental
 from backups.transfer.backup import OnStored
 from backups.transfer.errors import DirtyExtentsUnavailable
+from portal.errors import PortalError
 from portal.ovirt import image_transfer
 from portal.ovirt.image_transfer import OpenTransfer, TransferFailed
 from portal.ovirt.vm_backup import BackupDisk, CheckpointUnusable
@@ -137,8 +138,12 @@ def read_disk(
             max_connections=settings.TRANSFER_CONNECTIONS,
         )
         progress = _DiskProgress(backup, disk.disk_id)
-        with progress.stored_is_remembered():
-            stats, mode, reason = _transfer(backup, endpoint, index, base_index, reason, progress)
+        try:
+            with progress.stored_is_remembered():
+                stats, mode, reason = _transfer(backup, endpoint, index, base_index, reason, progress)
+        except TransferFailed:
+            _give_up_transfer(backup, disk, transfer)
+            raise
     # Every connection is closed by now; only then may the transfer be finalized (traps 8 and 18).
     ending = image_transfer.end_transfer(
         backup.connection,
@@ -164,6 +169,20 @@ def read_disk(
         "dirty_bytes": stats.dirty_bytes if mode == "incremental" else None,
         "chunks_new": progress.chunks_new,
     }
+
+
+def _give_up_transfer(backup: VmBackup, disk: BackupDisk, transfer: OpenTransfer) -> None:
+    """A ticket that was refused once may be refused for long: the next attempt gets a new one."""
+    with suppress(PortalError):
+        image_transfer.end_transfer(
+            backup.connection,
+            transfer.transfer_id,
+            pause=backup.context.pause,
+            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
+        )
+        left = {**(backup.context.memory.get("transfers") or {})}
+        left.pop(disk.disk_id, None)
+        backup.context.remember(transfers=left)
 
 
 def _transfer(
