@@ -60,6 +60,7 @@ def test_at_four_four_a_stopped_machine_is_refused_and_a_running_one_is_backed_u
     assert back_up(people.bob, vm).mode == "incremental"
 
 
+@pytest.mark.slow
 def test_at_four_five_live_and_cold_incrementals(lab, environment, repository, workers, people):
     vm = environment.vms.get(name="files-01")
     before = support.on_manager(environment)
