@@ -15,6 +15,7 @@ from pathlib import Path
 
 import zstandard
 
+from backups.store.durable import read_all
 from backups.store.errors import ChunkCorrupt, ChunkMissing, RepositoryMissing, storage_errors
 from backups.store.index import MAX_CHUNK_SIZE
 
@@ -127,15 +128,20 @@ class ChunkStore:
                 yield bytes.fromhex(match[1])
 
     def _read_file(self, chunk_id: bytes) -> bytes:
+        name = chunk_id.hex()
         with storage_errors("reading a chunk"):
             try:
-                with self.path(chunk_id).open("rb") as file:
-                    data = file.read(MAX_CHUNK_SIZE + FRAME_OVERHEAD + 1)
+                fd = os.open(f"{self.folder}/{name[:4]}/{name}.cacnk", os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
-                raise ChunkMissing(chunk_id.hex()) from None
-        if len(data) > MAX_CHUNK_SIZE + FRAME_OVERHEAD:
-            raise ChunkCorrupt(chunk_id.hex(), "its file is longer than any chunk")
-        return data
+                raise ChunkMissing(name) from None
+            try:
+                # Asking for more than there is would take memory for it, and give it back, each time.
+                size = os.fstat(fd).st_size
+                if size > MAX_CHUNK_SIZE + FRAME_OVERHEAD:
+                    raise ChunkCorrupt(name, "its file is longer than any chunk")
+                return read_all(fd, size)
+            finally:
+                os.close(fd)
 
     def _decompress_into(self, chunk_id: bytes, data: bytes, view: memoryview) -> None:
         try:

@@ -42,6 +42,14 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
+def read_all(fd: int, size: int) -> bytes:
+    """read(2) until `size` bytes are read or the file ends."""
+    data = os.read(fd, size)
+    while len(data) < size and (more := os.read(fd, size - len(data))):
+        data += more
+    return data
+
+
 def write_file(path: Path, data: bytes, *, replace: bool = True) -> None:
     """Write a file so that its name shows either nothing (or the old content) or all of `data`, durably.
 

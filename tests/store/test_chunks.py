@@ -8,7 +8,7 @@ import time
 import pytest
 import zstandard
 
-from backups.store import ChunkWriter, PartialIndex
+from backups.store import ChunkWriter, PartialIndex, durable
 from backups.store import writer as writer_module
 from backups.store.chunks import zero_chunk_id
 from backups.store.errors import ChunkCorrupt, ChunkMissing, RepositoryFull, RepositoryMissing, StoreError
@@ -279,3 +279,31 @@ def test_a_frame_of_another_length_is_no_chunk(repository, length):
         path.write_bytes(compressor.compress(bytes(length)))
         with pytest.raises(ChunkCorrupt):
             repository.chunks.read_into(chunk_id, memoryview(bytearray(MIB)))
+
+
+def test_a_short_read_is_gone_on_with(repository, monkeypatch):
+    data = content_of(MIB)
+    index = index_of(repository, MIB)
+    with ChunkWriter(repository.chunks) as writer:
+        writer.add(index, 0, memoryview(data))
+    real_read, asked = os.read, []
+
+    def read(fd, size):
+        asked.append(size)
+        return real_read(fd, min(size, 100_000))
+
+    monkeypatch.setattr(durable.os, "read", read)
+    assert repository.chunks.read(index.get(0), MIB) == data
+    assert len(asked) > 1
+    assert max(asked) == repository.chunks.path(index.get(0)).stat().st_size
+
+
+def test_a_file_longer_than_any_chunk_is_not_read(repository, monkeypatch):
+    chunk_id = hashlib.sha256(bytes(MIB)).digest()
+    path = repository.chunks.path(chunk_id)
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    monkeypatch.setattr(durable.os, "read", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(ChunkCorrupt, match="longer than any chunk"):
+        repository.chunks.read(chunk_id, MIB)
