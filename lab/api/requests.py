@@ -9,6 +9,7 @@ from lab.engine.backups import BackupRequest
 from lab.engine.disks import DiskRequest
 from lab.engine.faults import EngineFault
 from lab.engine.nics import NicRequest
+from lab.engine.snapshots import SnapshotRequest
 from lab.engine.transfers import TransferRequest
 from lab.engine.vms import VmRequest
 
@@ -101,6 +102,18 @@ def vm_request(element: ET.Element) -> VmRequest:
         template_id=id_of(element, "template"),
         template_name=text_of(element, "template/name"),
         custom_version=_custom_version(element),
+    )
+
+
+def snapshot_request(element: ET.Element) -> SnapshotRequest:
+    """Memory is saved unless the client says no. Raises EngineFault (400)."""
+    persist = flag_of(element, "persist_memorystate")
+    wanted = element.find("disk_attachments")
+    disks = [] if wanted is None else wanted.findall("disk_attachment/disk")
+    return SnapshotRequest(
+        description=text_of(element, "description") or None,
+        persist_memory=True if persist is None else persist,
+        disk_ids=tuple(d for disk in disks if (d := id_of(disk, ".")) is not None) or None,
     )
 
 

@@ -4,6 +4,7 @@
 A single backup or checkpoint is found by its own id alone: the VM in the path is not compared, as in the engine."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 from lab.api.answers import collection, created, done, nested, removed
 from lab.api.requests import backup_request
@@ -50,9 +51,11 @@ async def get_backup(call: Call) -> ET.Element:
 
 
 async def add_backup(call: Call) -> Reply:
-    """`require_consistency` and `legacy` are accepted: below level 4.7 every backup takes the legacy flow."""
+    """`require_consistency` is accepted; a bare `?legacy` counts as false, as in the engine."""
     call.manager.backups.forget_old()
-    backup = call.manager.backups.start(_vm(call), backup_request(call.body("backup")))
+    legacy = (call.query.get("legacy") or "").lower() == "true"
+    request = replace(backup_request(call.body("backup")), legacy=legacy)
+    backup = call.manager.backups.start(_vm(call), request)
     return created(call, backup_element(backup))
 
 

@@ -8,7 +8,7 @@ from lab.api.requests import disk_request, transfer_request
 from lab.api.routing import Call, Handler, Reply, Router
 from lab.api.search import Fields
 from lab.api.shapes_backups import transfer_element
-from lab.api.shapes_disks import disk_element, disk_snapshot_element
+from lab.api.shapes_disks import disk_element
 from lab.api.shapes_inventory import permission_element
 from lab.api.xmlio import add as add_child
 from lab.engine.faults import EntityMissing
@@ -27,7 +27,6 @@ def register(router: Router) -> None:
     add("GET", "storagedomains/{domain}/disks/{disk}", get_disk_of_domain)
     add("DELETE", "storagedomains/{domain}/disks/{disk}", remove_disk_of_domain)
     add("GET", "disks/{disk}/creation_status/{token}", creation_status)
-    add("GET", "disks/{disk}/disksnapshots", list_disk_snapshots)
     add("GET", "disks/{disk}/permissions", list_permissions)
     add("GET", "disks/{disk}/statistics", list_statistics)
     add("GET", "imagetransfers", list_transfers)
@@ -115,16 +114,6 @@ async def creation_status(call: Call) -> ET.Element:
     element = ET.Element("creation")
     add_child(element, "status", "in_progress" if _disk(call).status == "locked" else "complete")
     return element
-
-
-async def list_disk_snapshots(call: Call) -> ET.Element:
-    """The active layer is left out unless `include_active` is set; the lab's disks have no other."""
-    disk, state = _disk(call), call.manager.core.state
-    if not call.flag("include_active"):
-        return ET.Element("disk_snapshots")
-    attachment = next(iter(state.attachments_of_disk(disk.id)), None)
-    snapshot_id = None if attachment is None else state.vms[attachment.vm_id].snapshot_id
-    return collection("disk_snapshots", [disk_snapshot_element(disk, snapshot_id)])
 
 
 async def list_permissions(call: Call) -> ET.Element:

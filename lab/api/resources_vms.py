@@ -7,11 +7,11 @@ from lab.api.answers import collection, created, done, listing, nested, removed
 from lab.api.requests import attachment_request, disk_request, nic_request, vm_request
 from lab.api.routing import Call, Handler, Reply, Router
 from lab.api.search import Fields
-from lab.api.shapes_disks import attachment_element, disk_element
+from lab.api.shapes_disks import attachment_element
 from lab.api.shapes_inventory import permission_element
-from lab.api.shapes_vms import nic_element, snapshot_element, vm_element
+from lab.api.shapes_vms import nic_element, vm_element
 from lab.api.xmlio import flag_of, text_of
-from lab.engine.faults import EntityMissing, incomplete
+from lab.engine.faults import incomplete
 from lab.engine.state import SUPER_USER_ROLE_ID, State, Vm
 from lab.engine.tags import names_found_by
 
@@ -54,11 +54,6 @@ def register(router: Router) -> None:
     add("GET", "vms/{vm}/nics/{nic}/statistics", _empty("statistics"))
     add("GET", "vms/{vm}/nics/{nic}/reporteddevices", _empty("reported_devices"))
     add("GET", "vms/{vm}/permissions", list_permissions)
-    add("GET", "vms/{vm}/snapshots", list_snapshots)
-    add("GET", "vms/{vm}/snapshots/{snapshot}", get_snapshot)
-    add("GET", "vms/{vm}/snapshots/{snapshot}/disks", list_snapshot_disks)
-    add("GET", "vms/{vm}/snapshots/{snapshot}/nics", list_nics)
-    add("GET", "vms/{vm}/snapshots/{snapshot}/cdroms", _empty("cdroms"))
     for path, tag in EMPTY.items():
         add("GET", f"vms/{{vm}}/{path}", _empty(tag))
 
@@ -236,29 +231,3 @@ async def list_permissions(call: Call) -> ET.Element:
     vm = _vm(call)
     permission = permission_element(SUPER_USER_ROLE_ID, call.manager.user, "vm", "vms", vm.id)
     return collection("permissions", [permission])
-
-
-def _check_snapshot(call: Call) -> Vm:
-    vm = _vm(call)
-    if call.ids["snapshot"] != vm.snapshot_id:
-        raise EntityMissing(call.ids["snapshot"])
-    return vm
-
-
-async def list_snapshots(call: Call) -> ET.Element:
-    element = snapshot_element(_vm(call), call.manager.core, all_content=call.all_content)
-    return collection("snapshots", [element])
-
-
-async def get_snapshot(call: Call) -> ET.Element:
-    return snapshot_element(_check_snapshot(call), call.manager.core, all_content=call.all_content)
-
-
-async def list_snapshot_disks(call: Call) -> ET.Element:
-    vm, state = _check_snapshot(call), call.manager.core.state
-    elements = []
-    for attachment in state.attachments_of_vm(vm.id):
-        element = disk_element(state.disks[attachment.disk_id], state)
-        ET.SubElement(element, "snapshot", {"id": vm.snapshot_id})
-        elements.append(element)
-    return collection("disks", elements)

@@ -18,6 +18,7 @@ from lab.api import (
     resources_disks,
     resources_inventory,
     resources_log,
+    resources_snapshots,
     resources_tags,
     resources_vms,
 )
@@ -54,6 +55,7 @@ class ApiServer:
             resources_backups,
             resources_disks,
             resources_cdroms,
+            resources_snapshots,
             resources_tags,
             resources_log,
         ):

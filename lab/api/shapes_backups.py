@@ -14,6 +14,7 @@ API_PHASES = {
     "STARTING": "starting",
     "READY": "ready",
     "FINALIZING": "finalizing",
+    "REMOVING_SNAPSHOT": "finalizing",
     "SUCCEEDED": "succeeded",
     "FAILED": "failed",
 }
@@ -29,6 +30,8 @@ def backup_element(backup: Backup) -> ET.Element:
     add(element, "from_checkpoint_id", backup.from_checkpoint_id)
     add(element, "to_checkpoint_id", backup.to_checkpoint_id)
     reference(element, "host", "hosts", backup.host_id)
+    if backup.snapshot_id is not None:
+        ET.SubElement(element, "snapshot", {"id": backup.snapshot_id})
     reference(element, "vm", "vms", backup.vm_id)
     links(element, path, "disks")
     actions(element, path, "finalize")

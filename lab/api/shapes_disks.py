@@ -4,12 +4,15 @@
 import xml.etree.ElementTree as ET
 
 from lab.api.xmlio import add, entity, group, links, reference
-from lab.engine.state import Attachment, Backup, BackupDisk, Disk, State
+from lab.engine.state import Attachment, Backup, BackupDisk, Disk, FrozenVolume, State, allocated
 
 
-def disk_element(disk: Disk, state: State, *, all_content: bool = False) -> ET.Element:
+def disk_element(
+    disk: Disk, state: State, *, all_content: bool = False, volume: FrozenVolume | None = None
+) -> ET.Element:
+    """With `volume` as a snapshot of the disk has it."""
     element = entity("disk", disk.id, f"disks/{disk.id}")
-    _fill(element, disk)
+    _fill(element, disk, volume)
     add(element, "propagate_errors", disk.propagate_errors)
     add(element, "wipe_after_delete", disk.wipe_after_delete)
     reference(element, "disk_profile", "diskprofiles", disk.storage_domain_id)
@@ -23,8 +26,10 @@ def disk_element(disk: Disk, state: State, *, all_content: bool = False) -> ET.E
     return element
 
 
-def _fill(element: ET.Element, disk: Disk) -> None:
-    actual = disk.actual_size
+def _fill(element: ET.Element, disk: Disk, volume: FrozenVolume | None = None) -> None:
+    shown = volume or disk
+    actual = allocated(shown.path)
+    whole = sum(allocated(layer.path) for layer in disk.below) + disk.actual_size
     for tag, value in (
         ("name", disk.alias),
         ("alias", disk.alias),
@@ -32,15 +37,15 @@ def _fill(element: ET.Element, disk: Disk) -> None:
         ("actual_size", actual),
         ("backup", disk.backup),
         ("content_type", disk.content_type),
-        ("format", disk.format),
-        ("image_id", disk.image_id),
+        ("format", shown.format),
+        ("image_id", shown.image_id),
         ("provisioned_size", disk.provisioned_size),
-        ("qcow_version", "qcow2_v3" if disk.format == "cow" else None),
+        ("qcow_version", "qcow2_v3" if shown.format == "cow" else None),
         ("shareable", disk.shareable),
-        ("sparse", disk.sparse),
+        ("sparse", shown.sparse),
         ("status", disk.status),
         ("storage_type", "image"),
-        ("total_size", actual),
+        ("total_size", whole),
     ):
         add(element, tag, value)
 
@@ -74,12 +79,27 @@ def attachment_element(attachment: Attachment) -> ET.Element:
     return element
 
 
-def disk_snapshot_element(disk: Disk, snapshot_id: str | None) -> ET.Element:
-    """The active volume of a disk; its id is the volume's."""
-    element = entity("disk_snapshot", disk.image_id, f"disks/{disk.id}/disksnapshots/{disk.image_id}")
-    _fill(element, disk)
+def active_volume_element(disk: Disk, snapshot_id: str | None) -> ET.Element:
+    """The active volume of a disk as a disk snapshot; its id is the volume's."""
+    parent = disk.below[-1].image_id if disk.below else None
+    return _volume_element(disk, None, disk.image_id, snapshot_id, parent)
+
+
+def frozen_volume_element(disk: Disk, at: int) -> ET.Element:
+    layer = disk.below[at]
+    parent = disk.below[at - 1].image_id if at else None
+    return _volume_element(disk, layer, layer.image_id, layer.snapshot_id, parent)
+
+
+def _volume_element(
+    disk: Disk, volume: FrozenVolume | None, image_id: str, snapshot_id: str | None, parent: str | None
+) -> ET.Element:
+    element = entity("disk_snapshot", image_id, f"disks/{disk.id}/disksnapshots/{image_id}")
+    _fill(element, disk, volume)
     reference(element, "disk", "disks", disk.id)
     if snapshot_id is not None:
         ET.SubElement(element, "snapshot", {"id": snapshot_id})
+    if parent is not None:
+        reference(element, "parent", f"disks/{disk.id}/disksnapshots", parent)
     reference(element, "storage_domain", "storagedomains", disk.storage_domain_id)
     return element

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from lab.api.xmlio import actions, add, entity, group, links, reference
 from lab.engine.core import Core
 from lab.engine.ovf import ovf_of
-from lab.engine.state import Nic, Vm
+from lab.engine.state import Nic, Snapshot, Vm
 
 VM_LINKS = (
     "affinitylabels",
@@ -86,13 +86,30 @@ def _has_illegal_images(vm: Vm, core: Core) -> bool:
 
 def _initialization(element: ET.Element, vm: Vm, core: Core) -> None:
     user_id = next(iter(core.state.users))
-    level = ".".join(str(part) for part in core.compat)
+    level = ".".join(str(part) for part in core.level_of(vm))
     text = ovf_of(vm, core.state, core.clock.now(), compat=level, user_id=user_id)
     group(group(element, "initialization"), "configuration", type="ovf", data=text)
 
 
-def snapshot_element(vm: Vm, core: Core, *, all_content: bool = False) -> ET.Element:
-    """The active snapshot, the only one a VM of the lab has."""
+def snapshot_element(snapshot: Snapshot, vm: Vm, *, all_content: bool = False) -> ET.Element:
+    """A regular snapshot. Of the VM's fields it shows those of now; those of then are in its OVF."""
+    path = f"vms/{vm.id}/snapshots/{snapshot.id}"
+    element = entity("snapshot", snapshot.id, path)
+    add(element, "description", snapshot.description)
+    add(element, "date", snapshot.created)
+    add(element, "persist_memorystate", snapshot.persist_memory)
+    add(element, "snapshot_status", snapshot.status)
+    add(element, "snapshot_type", "regular")
+    _configuration(element, vm)
+    reference(element, "vm", "vms", vm.id)
+    if all_content:
+        group(group(element, "initialization"), "configuration", type="ovf", data=snapshot.ovf)
+    links(element, path, "cdroms", "disks", "nics")
+    return element
+
+
+def active_snapshot_element(vm: Vm, core: Core, *, all_content: bool = False) -> ET.Element:
+    """What runs now; it stands among the snapshots of every VM."""
     path = f"vms/{vm.id}/snapshots/{vm.snapshot_id}"
     element = entity("snapshot", vm.snapshot_id, path)
     add(element, "description", "Active VM")

@@ -46,11 +46,13 @@ PHASES: dict[str, tuple[str, ...]] = {
         "STARTING",
         "READY",
         "FINALIZING",
+        "REMOVING_SNAPSHOT",
     ),
     "transfer": ("initializing", "transferring", "resuming", "finalizing_success"),
     "disk": ("creation", "removal"),
     "vm": ("creation", "start"),
     "checkpoint": ("removal",),
+    "snapshot": ("creation", "merge"),
 }
 
 

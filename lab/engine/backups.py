@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""VM backups by the incremental backup API, in the live and the cold flow (compatibility levels 4.4 to 4.6).
+"""VM backups by the incremental backup API, live, cold, or hybrid, as the compatibility level has it.
 
 Source: ovirt-engine bll …/storage/backup/{StartVmBackup,StopVmBackup}Command.java. The hypervisor does the work with
 real scratch images and bitmaps; this module keeps the phases, locks, records and events around it."""
@@ -15,6 +15,9 @@ from lab.engine.checkpoints import CheckpointCommands
 from lab.engine.clock import Poller
 from lab.engine.core import Core, volume_of
 from lab.engine.faults import EngineFault, incomplete, locked_disks, refused
+from lab.engine.hybrid import LEVEL as HYBRID_LEVEL
+from lab.engine.hybrid import HybridFlow
+from lab.engine.snapshots import SnapshotCommands
 from lab.engine.state import Backup, BackupDisk, Checkpoint, Disk, Vm
 from lab.hypervisor import BitmapBroken, HypervisorError, LiveBackupDisk
 from lab.processes import CommandFailed
@@ -35,12 +38,15 @@ FAILED_IN = {"CREATING_SCRATCH_DISKS": 10806, "FINALIZING": 10795}
 
 @dataclass(frozen=True)
 class BackupRequest:
-    """`disk_ids` as posted; `require_consistency` is accepted: the lab's guests have no agent to refuse a freeze."""
+    """`disk_ids` as posted; `require_consistency` is accepted: the lab's guests have no agent to refuse a freeze.
+
+    `legacy`: no snapshot, whatever the compatibility level."""
 
     id: str | None
     description: str
     from_checkpoint_id: str | None
     disk_ids: tuple[str, ...]
+    legacy: bool = False
 
 
 class BackupFailed(Exception):
@@ -52,20 +58,23 @@ class BackupFailed(Exception):
 
 
 class BackupCommands:
-    def __init__(self, core: Core, checkpoints: CheckpointCommands) -> None:
+    def __init__(self, core: Core, checkpoints: CheckpointCommands, snapshots: SnapshotCommands) -> None:
         self._core = core
+        self._hybrid = HybridFlow(core, snapshots)
         self._checkpoints = checkpoints
         self._without_power: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, vm: Vm, request: BackupRequest) -> Backup:
         """Check and begin; the phases follow by polling. Raises EngineFault."""
-        disks = self._validate(vm, request)
+        hybrid = self._core.level_of(vm) >= HYBRID_LEVEL and not request.legacy
+        disks = self._validate(vm, request, hybrid=hybrid)
         now = self._core.clock.now()
         backup = Backup(
             id=request.id or str(uuid.uuid4()),
             vm_id=vm.id,
-            live=vm.status == "up",
+            live=vm.status == "up" and not hybrid,
+            hybrid=hybrid,
             description=request.description,
             from_checkpoint_id=request.from_checkpoint_id,
             disks=[BackupDisk(disk.id, self._mode(disk, request.from_checkpoint_id)) for disk in disks],
@@ -76,16 +85,19 @@ class BackupCommands:
         if self._incremental(vm) and any(disk.format == "cow" for disk in disks):
             backup.planned_checkpoint_id = str(uuid.uuid4())
         self._core.state.backups[backup.id] = backup
-        vm.backup_id = backup.id
-        for disk in disks:
-            disk.status = "locked"
+        if hybrid:
+            vm.hybrid_backup_id = backup.id
+        else:
+            vm.backup_id = backup.id
+            for disk in disks:
+                disk.status = "locked"
         self._event(backup, 10790, "Backup {b} for VM {v} started (User: {u}).")
         task = self._core.spawn(self._run(vm, backup), f"backup {backup.id}")
         self._tasks[backup.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(backup.id, None))
         return backup
 
-    def _validate(self, vm: Vm, request: BackupRequest) -> list[Disk]:
+    def _validate(self, vm: Vm, request: BackupRequest, *, hybrid: bool) -> list[Disk]:
         """The disks that take part; checks in the engine's order."""
         if vm.backup_id is not None:
             raise refused(ACTION, IN_PROGRESS)
@@ -101,6 +113,11 @@ class BackupCommands:
             raise refused(ACTION, "The Virtual Machine should be in Up or Down status.")
         if vm.status == "down":
             self._check_level(vm)
+        if vm.hybrid_backup_id is not None:
+            raise refused(ACTION, "The VM is during a backup operation.")
+        if hybrid and vm.snapshot_in_work is not None:
+            # The lock of the other command; its wording for a backup is inferred.
+            raise refused(ACTION, f"Snapshot is currently being created for VM {vm.name}.")
         if len(request.description) > MAX_DESCRIPTION:
             text = "The VM backup description shouldn't contain more than 1024 characters."
             raise refused(ACTION, text, 400)
@@ -156,9 +173,8 @@ class BackupCommands:
         poller = self._core.clock.poller()
         job = self._core.jobs.begin(f"Backing up VM {vm.name}")
         try:
-            await (
-                self._begin_live(vm, backup, poller) if backup.live else self._begin_cold(vm, backup, poller)
-            )
+            begin = self._begin_live if backup.live else self._begin_cold
+            await (self._begin_hybrid if backup.hybrid else begin)(vm, backup, poller)
             self._ready(backup)
             while not backup.stop_requested:
                 await poller.wait()
@@ -166,6 +182,8 @@ class BackupCommands:
                 if not backup.stop_requested:
                     await self._at(vm, backup)
             await self._at(vm, backup)
+            if backup.hybrid:
+                await self._end_hybrid(vm, backup, poller)
             await self._end(backup, keep_checkpoint=True)
             self._close(vm, backup, "SUCCEEDED")
             self._event(backup, 10793, "Backup {b} for VM {v} completed successfully (User: {u}).")
@@ -238,6 +256,22 @@ class BackupCommands:
         await self._at(vm, backup)
         await self._next(backup, poller)
 
+    async def _begin_hybrid(self, vm: Vm, backup: Backup, poller: Poller) -> None:
+        self._stage(backup, "STARTING")
+        await self._at(vm, backup)
+        await self._next(backup, poller)
+        disks = [self._core.state.disks[member.disk_id] for member in backup.disks]
+        backup.with_bitmap = [disk.id for disk in disks if disk.format == "cow"]
+        await self._hybrid.take(vm, backup, disks)
+        await self._next(backup, poller)
+
+    async def _end_hybrid(self, vm: Vm, backup: Backup, poller: Poller) -> None:
+        self._stage(backup, "REMOVING_SNAPSHOT")
+        await self._at(vm, backup)
+        await poller.wait()
+        await self._hybrid.merge(vm, backup)
+        self._event(backup, 10796, "Backup {b} for VM {v} stopped (User: {u}).")
+
     async def _next(self, backup: Backup, poller: Poller) -> None:
         """Wait for the next poll of a backup that is still starting."""
         await poller.wait()
@@ -256,6 +290,9 @@ class BackupCommands:
             raise BackupFailed(10792)
 
     def _bitmap_disks(self, backup: Backup) -> list[Disk]:
+        if backup.hybrid:
+            # The active volumes are all qcow2 now; raw ones below them are in no checkpoint.
+            return [self._core.state.disks[disk_id] for disk_id in backup.with_bitmap]
         disks = [self._core.state.disks[member.disk_id] for member in backup.disks]
         return [disk for disk in disks if disk.format == "cow"]
 
@@ -279,7 +316,7 @@ class BackupCommands:
         action = "stop VM backup"
         if any(not transfer.over for transfer in self._core.state.transfers_of_backup(backup.id)):
             raise refused(action, "There is an active image transfer for VM backup")
-        if backup.stage in ("FINALIZING", "SUCCEEDED", "FAILED"):
+        if backup.stage in ("FINALIZING", "REMOVING_SNAPSHOT", "SUCCEEDED", "FAILED"):
             text = (
                 f"VM '{vm.name}' backup '{backup.id}' is already in '{backup.stage}' phase, "
                 "no need to stop the backup again"
@@ -310,6 +347,8 @@ class BackupCommands:
         elif code == 10795:
             self._event(backup, code, "Backup {b} for VM {v} failed to finalize (User: {u}).", "error")
         try:
+            if backup.hybrid:
+                await self._hybrid.merge(vm, backup)
             await self._end(backup, keep_checkpoint=False)
         except (HypervisorError, CommandFailed, OSError):
             self._event(backup, 10795, "Backup {b} for VM {v} failed to finalize (User: {u}).", "error")
@@ -332,7 +371,10 @@ class BackupCommands:
             disk = self._core.state.disks.get(member.disk_id)
             if disk is not None and disk.status == "locked":
                 disk.status = "ok"
-        vm.backup_id = None
+        if backup.hybrid:
+            vm.hybrid_backup_id = None
+        else:
+            vm.backup_id = None
         self._stage(backup, stage)
 
     async def power_lost(self, vm: Vm) -> None:
@@ -354,7 +396,8 @@ class BackupCommands:
         for backup in orphans:
             if task := self._tasks.get(backup.id):
                 task.cancel()
-            self._core.state.vms[backup.vm_id].backup_id = None
+            vm = self._core.state.vms[backup.vm_id]
+            vm.backup_id = vm.hybrid_backup_id = None
             text = "Backup {b} for VM {v} was marked as failed since it is no longer monitored, "
             self._event(backup, 10814, text + "cleanup may be required.", "error")
             self._stage(backup, "FAILED")

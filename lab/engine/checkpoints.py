@@ -22,7 +22,7 @@ class CheckpointCommands:
     def remove(self, vm: Vm, checkpoint: Checkpoint) -> None:
         """Start the removal. Raises EngineFault."""
         action = "remove checkpoint"
-        if vm.backup_id is not None:
+        if vm.backup_id is not None or vm.hybrid_backup_id is not None:
             raise refused(action, "The VM is during a backup operation.")
         if vm.removing_checkpoint is not None:
             # The text of the lock of another removal.
@@ -60,7 +60,7 @@ class CheckpointCommands:
     async def _remove_bitmaps(self, checkpoint: Checkpoint) -> None:
         for disk_id in checkpoint.disk_ids:
             disk = self._core.state.disks.get(disk_id)
-            if disk is not None and disk.format == "cow":
+            if disk is not None:
                 await self._core.hypervisor.remove_bitmap(volume_of(disk), checkpoint.id)
 
     def _forget(self, checkpoint: Checkpoint) -> None:

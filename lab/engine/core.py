@@ -4,7 +4,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from lab.engine.clock import Clock
 from lab.engine.events import EventLog
 from lab.engine.faults import EntityMissing
 from lab.engine.jobs import JobBook
-from lab.engine.state import Backup, Disk, Host, State, Vm
+from lab.engine.state import Backup, Disk, FrozenVolume, Host, State, Vm
 from lab.hypervisor import Hypervisor, Volume
 from lab.imageio import ImageioDaemon
 from lab.processes import ProcessGroup
@@ -98,6 +98,8 @@ class Core:
 
 
 def volume_of(disk: Disk) -> Volume:
+    """The active volume, on top of those that it lies on."""
+    below = tuple(_frozen(disk, layer) for layer in disk.below)
     return Volume(
         disk_id=disk.id,
         volume_id=disk.image_id,
@@ -105,4 +107,25 @@ def volume_of(disk: Disk) -> Volume:
         format="cow" if disk.format == "cow" else "raw",
         virtual_size=disk.provisioned_size,
         sparse=disk.sparse,
+        below=below,
+    )
+
+
+def frozen_volume_of(disk: Disk, image_id: str) -> Volume | None:
+    """A volume of a snapshot of the disk, on top of those that it lies on; None if the disk has none with that id."""
+    for at, layer in enumerate(disk.below):
+        if layer.image_id == image_id:
+            below = tuple(_frozen(disk, each) for each in disk.below[:at])
+            return replace(_frozen(disk, layer), below=below)
+    return None
+
+
+def _frozen(disk: Disk, layer: FrozenVolume) -> Volume:
+    return Volume(
+        disk_id=disk.id,
+        volume_id=layer.image_id,
+        path=layer.path,
+        format="cow" if layer.format == "cow" else "raw",
+        virtual_size=disk.provisioned_size,
+        sparse=layer.sparse,
     )

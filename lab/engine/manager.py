@@ -17,6 +17,7 @@ from lab.engine.imports import ImportCommands
 from lab.engine.inventory import GuestBuilder, build_state
 from lab.engine.jobs import JobBook
 from lab.engine.nics import NicCommands
+from lab.engine.snapshots import SnapshotCommands
 from lab.engine.state import User
 from lab.engine.tags import TagCommands
 from lab.engine.transfers import TransferCommands
@@ -78,7 +79,8 @@ class Manager:
         self.vms = VmCommands(core, self.disks)
         self.imports = ImportCommands(core, self.vms, self.attachments, self.nics)
         self.checkpoints = CheckpointCommands(core)
-        self.backups = BackupCommands(core, self.checkpoints)
+        self.snapshots = SnapshotCommands(core)
+        self.backups = BackupCommands(core, self.checkpoints, self.snapshots)
         self.transfers = TransferCommands(core, self.disks)
         self.vms.on_power_loss.append(self.backups.power_lost)
 

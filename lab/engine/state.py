@@ -13,7 +13,15 @@ SUPER_USER_ROLE_ID = "00000000-0000-0000-0000-000000000001"
 ROOT_TAG_ID = "00000000-0000-0000-0000-000000000000"
 MIB = 1 << 20
 GIB = 1 << 30
-COMPAT_LEVELS = ((4, 4), (4, 5), (4, 6))
+COMPAT_LEVELS = ((4, 4), (4, 5), (4, 6), (4, 7), (4, 8))
+
+
+def allocated(path: Path) -> int:
+    """Bytes that a file takes on the storage, 0 while there is none."""
+    try:
+        return path.stat().st_blocks * 512
+    except OSError:
+        return 0
 
 
 @dataclass(eq=False)
@@ -97,8 +105,21 @@ class User:
 
 
 @dataclass(eq=False)
+class FrozenVolume:
+    """The volume of a disk as a snapshot has it; nobody writes to it any more."""
+
+    image_id: str
+    path: Path
+    format: str
+    sparse: bool
+    snapshot_id: str
+    created: datetime
+
+
+@dataclass(eq=False)
 class Disk:
-    """An image disk with one volume; `format` is `raw` or `cow`, sizes are in bytes."""
+    """An image disk; `format` is `raw` or `cow`, sizes are in bytes. `image_id`, `path` and `format` are those of the
+    active volume, `below` the volumes of the snapshots that it lies on, the oldest first."""
 
     id: str
     alias: str
@@ -117,14 +138,12 @@ class Disk:
     wipe_after_delete: bool = False
     propagate_errors: bool = False
     initial_size: int | None = None
+    below: list[FrozenVolume] = field(default_factory=list)
 
     @property
     def actual_size(self) -> int:
         """Bytes allocated on the storage, 0 while there is no file."""
-        try:
-            return self.path.stat().st_blocks * 512
-        except OSError:
-            return 0
+        return allocated(self.path)
 
 
 @dataclass(eq=False)
@@ -160,7 +179,8 @@ class Vm:
     `disc` is the ISO disk in the CD drive at the next start, `current_disc` the one that is in it while the VM runs.
     `custom_version` is a compatibility level of the VM's own, instead of its cluster's; `next_version` (in a tuple, as
     None is one too) that which it gets when it is down.
-    `backup_id` is the exclusive lock of a live or cold backup; `removing_checkpoint` that of a removal."""
+    `backup_id` is the exclusive lock of a live or cold backup, `hybrid_backup_id` an open hybrid one, which locks
+    less; `removing_checkpoint` and `snapshot_in_work` are those of other commands."""
 
     id: str
     name: str
@@ -198,7 +218,9 @@ class Vm:
     custom_version: tuple[int, int] | None = None
     next_version: tuple[tuple[int, int] | None] | None = None
     backup_id: str | None = None
+    hybrid_backup_id: str | None = None
     removing_checkpoint: str | None = None
+    snapshot_in_work: str | None = None
 
 
 @dataclass(eq=False)
@@ -226,10 +248,28 @@ class Backup:
     planned_checkpoint_id: str | None = None
     scratch_disk_ids: list[str] = field(default_factory=list)
     stop_requested: bool = False
+    hybrid: bool = False
+    snapshot_id: str | None = None
+    with_bitmap: list[str] = field(default_factory=list)
+    """Ids of the disks in the checkpoint of a hybrid backup."""
 
     @property
     def over(self) -> bool:
         return self.stage in ("SUCCEEDED", "FAILED")
+
+
+@dataclass(eq=False)
+class Snapshot:
+    """A regular snapshot. `disk_ids`: the disks that it has a volume of; `ovf`: the VM's configuration then."""
+
+    id: str
+    vm_id: str
+    description: str
+    created: datetime
+    disk_ids: list[str]
+    ovf: str
+    status: str = "locked"
+    persist_memory: bool = False
 
 
 @dataclass(eq=False)
@@ -245,7 +285,7 @@ class Checkpoint:
 
 @dataclass(eq=False)
 class Transfer:
-    """`phase` is as in the API; clients' actions set it at once and the session's next poll acts on it."""
+    """`image_id`: the volume of a snapshot that is read, None for the disk as it is. `phase` is as in the API; clients' actions set it at once and the session's next poll acts on it."""
 
     id: str
     disk_id: str
@@ -253,6 +293,7 @@ class Transfer:
     direction: str
     format: str | None
     backup_id: str | None
+    image_id: str | None
     shallow: bool
     inactivity_timeout: int
     timeout_policy: str
@@ -295,6 +336,7 @@ class State:
     backups: dict[str, Backup] = field(default_factory=dict)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     transfers: dict[str, Transfer] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
 
     def attachments_of_vm(self, vm_id: str) -> list[Attachment]:
         return [a for a in self.attachments if a.vm_id == vm_id]
@@ -308,6 +350,10 @@ class State:
     def checkpoints_of_vm(self, vm_id: str) -> list[Checkpoint]:
         """From the root to the leaf."""
         return [c for c in self.checkpoints.values() if c.vm_id == vm_id]
+
+    def snapshots_of_vm(self, vm_id: str) -> list[Snapshot]:
+        """The oldest first."""
+        return [s for s in self.snapshots.values() if s.vm_id == vm_id]
 
     def transfers_of_backup(self, backup_id: str) -> list[Transfer]:
         return [t for t in self.transfers.values() if t.backup_id == backup_id]

@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import Any
 
-from lab.engine.core import Core, volume_of
+from lab.engine.core import Core, frozen_volume_of, volume_of
 from lab.engine.disks import DiskCommands
 from lab.engine.state import Backup, Disk, Transfer
 from lab.hypervisor import BitmapBroken, HypervisorError
@@ -153,14 +153,25 @@ class TransferSession:
         backup = self._core.state.backups.get(transfer.backup_id or "")
         if backup is not None and backup.live:
             return self._core.hypervisor.live_backup_url(backup.id, disk.id)
+        image_id = transfer.image_id
+        if backup is not None and backup.hybrid:
+            image_id = next(x.image_id for x in disk.below if x.snapshot_id == backup.snapshot_id)
+        volume = frozen_volume_of(disk, image_id) if image_id else volume_of(disk)
+        if volume is None:
+            raise HypervisorError(f"disk {disk.alias} has no volume {image_id} any more")
         if transfer.format != "raw" and backup is None:
-            return f"file://{disk.path}"
+            return f"file://{volume.path}"
         bitmap = backup.from_checkpoint_id if backup and self._incremental(backup, disk) else None
         room = None
         if transfer.upload and disk.format == "cow":
             room = self._core.faults.room("disk_full", disk.id, disk.alias)
         return await self._core.hypervisor.export_volume(
-            volume_of(disk), export_id=transfer.id, readonly=not transfer.upload, bitmap=bitmap, room=room
+            volume,
+            export_id=transfer.id,
+            readonly=not transfer.upload,
+            bitmap=bitmap,
+            room=room,
+            shallow=transfer.shallow,
         )
 
     def _incremental(self, backup: Backup, disk: Disk) -> bool:

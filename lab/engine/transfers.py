@@ -29,6 +29,7 @@ API_STAGES = {
     "CREATING_SCRATCH_DISKS": "initializing",
     "ADDING_BITMAPS": "initializing",
     "WAITING_FOR_BITMAPS": "initializing",
+    "REMOVING_SNAPSHOT": "finalizing",
 }
 
 
@@ -56,8 +57,9 @@ class TransferCommands:
         """Check and begin; the phases follow by polling. Raises EngineFault."""
         disk = self._source(request)
         backup = self._checked_backup(request, disk)
+        frozen = request.snapshot_id is not None and request.snapshot_id != disk.image_id
         if backup is None:
-            self._check_disk(disk)
+            self._check_disk(disk, frozen=frozen and request.direction == "download")
         if request.shallow and request.direction == "upload":
             # Wording inferred; the model allows `shallow` for downloads in raw format.
             raise refused(ACTION, "Shallow transfer is supported only for download.", 400)
@@ -74,6 +76,7 @@ class TransferCommands:
             direction=request.direction,
             format="raw" if backup is not None else request.format,
             backup_id=request.backup_id,
+            image_id=request.snapshot_id if frozen else None,
             shallow=request.shallow,
             inactivity_timeout=(
                 DEFAULT_INACTIVITY_SECONDS
@@ -98,7 +101,7 @@ class TransferCommands:
                 raise not_found_by("Disk", f"id={request.disk_id}")
             return disk
         for disk in self._core.state.disks.values():
-            if disk.image_id == request.snapshot_id:
+            if request.snapshot_id in (disk.image_id, *(layer.image_id for layer in disk.below)):
                 return disk
         raise not_found_by("DiskSnapshot", f"id={request.snapshot_id}")
 
@@ -118,7 +121,8 @@ class TransferCommands:
             raise refused(ACTION, f"Disk {disk.alias} is not part of the VM backup.", 400)
         return backup
 
-    def _check_disk(self, disk: Disk) -> None:
+    def _check_disk(self, disk: Disk, *, frozen: bool) -> None:
+        """`frozen`: a volume of a snapshot is read, which a running VM does not write to."""
         others = [t for t in self._core.state.open_transfers_of_disk(disk.id) if t.backup_id is None]
         if any(t.upload for t in others):
             raise refused(ACTION, f"Disk {disk.alias} is being transferred.")
@@ -130,7 +134,7 @@ class TransferCommands:
         state = self._core.state
         plugged = [state.vms[a.vm_id] for a in state.attachments_of_disk(disk.id) if a.active]
         running = sorted(vm.name for vm in plugged if vm.status != "down")
-        if running:
+        if running and not frozen:
             raise refused(ACTION, f"The disk {disk.alias} is plugged to non-Down VMs: {', '.join(running)}")
 
     def act(self, transfer_id: str, action: str) -> None:

@@ -270,7 +270,7 @@ class VmCommands:
 
     def remove(self, vm: Vm, *, detach_only: bool) -> None:
         """Start the removal of a VM, with its disks unless `detach_only`. Raises EngineFault."""
-        if vm.backup_id is not None:
+        if vm.backup_id is not None or vm.hybrid_backup_id is not None:
             raise refused("remove VM", DURING_BACKUP)
         if vm.status in RUNNING:
             raise refused("remove VM", "VM is running.")
@@ -306,4 +306,6 @@ class VmCommands:
             del state.nics[nic.id]
         for checkpoint in state.checkpoints_of_vm(vm.id):
             del state.checkpoints[checkpoint.id]
+        for snapshot in state.snapshots_of_vm(vm.id):
+            del state.snapshots[snapshot.id]
         del state.vms[vm.id]

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from lab.guests import GuestSpec
+from lab.hypervisor import snapshots
 from lab.hypervisor.guest import start_writer
 from lab.hypervisor.images import Images
 from lab.hypervisor.live import LiveBackup
@@ -40,10 +41,12 @@ class Hypervisor:
         await self._images.create(volume)
 
     async def delete_volume(self, volume: Volume) -> None:
-        """Remove the file; one that is gone is no error. Raises HypervisorError while a VM has it open."""
+        """Remove the file and those below it; one that is gone is no error. Raises HypervisorError while a VM has it
+        open."""
         if self._daemon_of(volume) is not None:
             raise HypervisorError(f"disk {volume.disk_id} is in use by a running VM")
-        volume.path.unlink(missing_ok=True)
+        for layer in volume.chain:
+            layer.path.unlink(missing_ok=True)
 
     async def volume_info(self, volume: Volume) -> VolumeInfo:
         """What the file tells. Raises HypervisorError."""
@@ -79,6 +82,30 @@ class Hypervisor:
         """Take a disk out of a running VM, whatever the guest does with it. Raises HypervisorError."""
         async with self._locks[vm_id]:
             await self._running(vm_id).remove_disk(disk_id)
+
+    async def take_snapshot(
+        self, vm_id: str, volumes: Sequence[Volume], new_bitmap: str | None = None
+    ) -> None:
+        """New volumes on top of the ones in their `below`, in one moment; `new_bitmap` begins in them then.
+
+        Raises HypervisorError after everything was undone."""
+        async with self._locks[vm_id]:
+            if self.is_running(vm_id):
+                await snapshots.take_live(self._daemons[vm_id], self._images, volumes, new_bitmap)
+            else:
+                await snapshots.take_cold(self._images, volumes, new_bitmap)
+
+    async def merge_snapshot(self, vm_id: str, volume: Volume, at: int, after: Volume) -> None:
+        """Merge volume `at` + 1 of a disk's chain into volume `at`; `after` is the disk as it is then.
+
+        Raises HypervisorError; the chain may then be as it was, or the upper file be left over."""
+        async with self._locks[vm_id]:
+            if not self.is_running(vm_id):
+                await snapshots.merge_cold(self._images, volume, at)
+                return
+            daemon = self._daemons[vm_id]
+            await snapshots.merge_live(daemon, volume, at)
+            daemon.volumes[volume.disk_id] = after
 
     def _running(self, vm_id: str) -> StorageDaemon:
         if not self.is_running(vm_id):
@@ -147,10 +174,17 @@ class Hypervisor:
         Raises HypervisorError, also for a bitmap that an operation uses."""
         daemon = self._daemon_of(volume)
         if daemon is None:
-            await self._images.remove_bitmap(volume, checkpoint_id)
-        elif checkpoint_id in await daemon.bitmaps(volume.disk_id):
-            node = daemon.node(volume.disk_id)
+            for layer in volume.chain:
+                await self._images.remove_bitmap(layer, checkpoint_id)
+            return
+        for layer, node in zip(volume.chain, daemon.layers(volume.disk_id), strict=True):
+            if checkpoint_id not in await daemon.bitmaps(volume.disk_id, node):
+                continue
+            if layer is not volume:
+                await daemon.reopen_layer(layer, node, read_only=False)
             await daemon.execute("block-dirty-bitmap-remove", node=node, name=checkpoint_id)
+            if layer is not volume:
+                await daemon.reopen_layer(layer, node, read_only=True)
 
     async def spoil_bitmap(self, volume: Volume, name: str) -> None:
         """Make a bitmap unusable as life does: a volume that nobody has open is opened and the process killed, which
@@ -186,12 +220,17 @@ class Hypervisor:
         readonly: bool,
         bitmap: str | None = None,
         room: int | None = None,
+        shallow: bool = False,
     ) -> str:
-        """Serve a volume that no VM has open; returns the url for an imageio ticket. With `room` its storage is full
-        after so many bytes more.
+        """Serve a volume that no VM writes to; returns the url for an imageio ticket. With `room` its storage is full
+        after so many bytes more; `shallow`: without the volumes below it.
 
         Raises BitmapBroken or HypervisorError if qemu-nbd refuses."""
-        return await self._exports.open(volume, export_id, readonly=readonly, bitmap=bitmap, room=room)
+        if bitmap is not None and volume.below:
+            return await self._exports.open_overlay(volume, export_id, self._images, bitmap)
+        return await self._exports.open(
+            volume, export_id, readonly=readonly, bitmap=bitmap, room=room, shallow=shallow
+        )
 
     async def close_export(self, export_id: str) -> None:
         """Stop serving; returns when all is written. An unknown id is no error."""

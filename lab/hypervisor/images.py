@@ -51,6 +51,38 @@ class Images:
         """An empty thin qcow2 for a live backup, `size` bytes large; overwrites."""
         await self._qemu_img("create", "-q", "-f", "qcow2", "-o", "compat=1.1", str(path), str(size))
 
+    async def create_overlay(self, volume: Volume) -> None:
+        """An empty qcow2 on top of the last of `volume.below`, which may be open elsewhere (`-u`)."""
+        base = volume.below[-1]
+        argv = [
+            "create",
+            "-q",
+            "-u",
+            "-f",
+            "qcow2",
+            "-o",
+            "compat=1.1",
+            "-b",
+            str(base.path),
+            "-F",
+            base.driver,
+        ]
+        await self._qemu_img(*argv, str(volume.path), str(volume.virtual_size))
+
+    async def merge_bitmap(self, target: Volume, source: Volume, name: str) -> None:
+        """Add what a bitmap of `source` has to the one of the same name in `target`."""
+        argv = ["bitmap", "--merge", name, "-b", str(source.path), "-F", "qcow2", "-f", "qcow2"]
+        await self._qemu_img(*argv, str(target.path), name)
+
+    async def commit(self, top: Volume, base: Volume) -> None:
+        """Write the content of `top` into the volume right below it; nobody has either open."""
+        await self._qemu_img("commit", "-q", "-d", "-f", "qcow2", "-b", str(base.path), str(top.path))
+
+    async def rebase(self, volume: Volume, base: Volume) -> None:
+        """Only the name of the backing file is changed: both have the same content there."""
+        argv = ["rebase", "-q", "-u", "-f", "qcow2", "-b", str(base.path), "-F", base.driver]
+        await self._qemu_img(*argv, str(volume.path))
+
     async def info(self, volume: Volume) -> VolumeInfo:
         """Also of an image that a running VM has open (`-U`), as far as its file tells."""
         output = await self._qemu_img("info", "-U", "--output=json", "-f", volume.driver, str(volume.path))

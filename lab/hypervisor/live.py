@@ -24,6 +24,7 @@ class _Part:
     scratch_file: Path
     job: str
     temporary: str | None
+    sources: tuple[dict[str, str], ...] = ()
 
 
 class LiveBackup:
@@ -56,7 +57,7 @@ class LiveBackup:
         """Take the point in time. Raises BitmapBroken before anything was changed, HypervisorError after
         everything was undone."""
         await self._check_bitmaps()
-        parts = [self._part(disk, number, index, scratch_dir) for index, disk in enumerate(self.disks)]
+        parts = [await self._part(disk, number, index, scratch_dir) for index, disk in enumerate(self.disks)]
         try:
             _make_folder(scratch_dir, self._undo)
             for part in parts:
@@ -85,7 +86,7 @@ class LiveBackup:
             if problem is not None:
                 raise BitmapBroken(disk.volume.disk_id, name, problem)
 
-    def _part(self, disk: LiveBackupDisk, number: int, index: int, scratch_dir: Path) -> _Part:
+    async def _part(self, disk: LiveBackupDisk, number: int, index: int, scratch_dir: Path) -> _Part:
         # QEMU allows node names of at most 31 characters, so they are numbers, not ids.
         tag = f"{number}-{index}"
         return _Part(
@@ -95,7 +96,17 @@ class LiveBackup:
             scratch_file=scratch_dir / f"{self._backup_id}-{disk.volume.disk_id}.qcow2",
             job=f"backup-{tag}",
             temporary=f"backup-{tag}" if disk.from_bitmap is not None else None,
+            sources=await self._sources(disk),
         )
+
+    async def _sources(self, disk: LiveBackupDisk) -> tuple[dict[str, str], ...]:
+        """The bitmap in every volume of the disk: a snapshot taken since has split it."""
+        name, disk_id = disk.from_bitmap, disk.volume.disk_id
+        if name is None:
+            return ()
+        nodes = self.daemon.layers(disk_id)
+        there = [node for node in nodes if name in await self.daemon.bitmaps(disk_id, node)]
+        return tuple({"node": node, "name": name} for node in there)
 
     async def _add_scratch(self, part: _Part) -> None:
         self._undo.callback(part.scratch_file.unlink, missing_ok=True)
@@ -120,10 +131,12 @@ class LiveBackup:
                 )
             )
             if part.temporary is not None:
-                name, source = part.temporary, part.wanted.from_bitmap
+                name = part.temporary
                 bitmaps.append(_action("block-dirty-bitmap-add", node=part.node, name=name, disabled=True))
                 bitmaps.append(
-                    _action("block-dirty-bitmap-merge", node=part.node, target=name, bitmaps=[source])
+                    _action(
+                        "block-dirty-bitmap-merge", node=part.node, target=name, bitmaps=list(part.sources)
+                    )
                 )
             if part.wanted.add_bitmap and self.checkpoint_id is not None:
                 name = self.checkpoint_id

@@ -9,7 +9,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Volume:
-    """One image file. `format` in the Manager's words (`cow` is qcow2); `virtual_size` in bytes."""
+    """One image file. `format` in the Manager's words (`cow` is qcow2); `virtual_size` in bytes.
+
+    `below`: the volumes of older snapshots that it lies on, the base first."""
 
     disk_id: str
     volume_id: str
@@ -17,6 +19,12 @@ class Volume:
     format: Literal["raw", "cow"]
     virtual_size: int
     sparse: bool
+    below: tuple["Volume", ...] = ()
+
+    @property
+    def chain(self) -> tuple["Volume", ...]:
+        """All volumes of the disk, the base first, this one last."""
+        return (*self.below, self)
 
     @property
     def driver(self) -> str:

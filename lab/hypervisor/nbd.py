@@ -4,12 +4,12 @@
 import asyncio
 import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from lab.hypervisor.images import file_node
+from lab.hypervisor.images import Images, file_node
 from lab.hypervisor.model import BitmapBroken, HypervisorError, Volume
 from lab.processes import CommandFailed, ProcessGroup, kill, terminate
 from lab.sockets import SocketDir
@@ -27,6 +27,7 @@ class NbdExport:
     process: asyncio.subprocess.Process
     socket: Path
     url: str
+    scratch: Path | None = None
 
 
 class NbdExports:
@@ -39,9 +40,18 @@ class NbdExports:
         self._numbers = count(1)
 
     async def open(
-        self, volume: Volume, export_id: str, *, readonly: bool, bitmap: str | None, room: int | None = None
+        self,
+        volume: Volume,
+        export_id: str,
+        *,
+        readonly: bool,
+        bitmap: str | None,
+        room: int | None = None,
+        shallow: bool = False,
+        scratch: Path | None = None,
     ) -> str:
-        """Serve the volume, whose file may grow by `room` bytes; returns the url for an imageio ticket.
+        """Serve the volume, whose file may grow by `room` bytes; returns the url for an imageio ticket. The file
+        `scratch` is removed when the export is closed.
 
         Raises BitmapBroken if the bitmap cannot be served, HypervisorError for anything else."""
         if export_id in self._exports:
@@ -52,7 +62,9 @@ class NbdExports:
         name = f"qemu-nbd-{export_id}"
         offset = _size(self._processes.log_file(name))
         try:
-            process = await self._processes.spawn(name, *_command(volume, socket, readonly, bitmap, room))
+            process = await self._processes.spawn(
+                name, *_command(volume, socket, readonly, bitmap, room, shallow)
+            )
         except CommandFailed as error:
             raise HypervisorError(str(error)) from error
         try:
@@ -62,7 +74,7 @@ class NbdExports:
             await kill(process)
             self._sockets.release(socket)
             raise
-        self._exports[export_id] = NbdExport(process, socket, f"nbd:unix:{socket}")
+        self._exports[export_id] = NbdExport(process, socket, f"nbd:unix:{socket}", scratch)
         return self._exports[export_id].url
 
     async def close(self, export_id: str) -> None:
@@ -73,6 +85,46 @@ class NbdExports:
         # qemu-nbd closes its image on SIGTERM: data flushed, bitmaps stored.
         await terminate(export.process, STOP_SECONDS)
         self._sockets.release(export.socket)
+        if export.scratch is not None:
+            export.scratch.unlink(missing_ok=True)
+
+    async def open_overlay(self, volume: Volume, export_id: str, images: Images, bitmap: str) -> str:
+        """Serve a disk of several volumes, read-only, with what its bitmap has in all of them together: an empty overlay
+        holds the sum (vdsm's storage/bitmaps.py and nbd.py do the same).
+
+        Raises BitmapBroken or HypervisorError."""
+        await self._check_bitmaps(volume, images, bitmap)
+        overlay = replace(
+            volume,
+            path=volume.path.with_name(f"{export_id}.overlay"),
+            format="cow",
+            below=volume.chain,
+        )
+        await images.create_overlay(overlay)
+        try:
+            await images.add_bitmap(overlay, bitmap)
+            for layer in volume.chain:
+                if layer.format == "cow" and bitmap in (await images.info(layer)).bitmaps:
+                    await images.merge_bitmap(overlay, layer, bitmap)
+            return await self.open(overlay, export_id, readonly=True, bitmap=bitmap, scratch=overlay.path)
+        except BaseException:
+            overlay.path.unlink(missing_ok=True)
+            raise
+
+    async def _check_bitmaps(self, volume: Volume, images: Images, bitmap: str) -> None:
+        """It must be in the top volume and go down without a gap, whole everywhere (vdsm: bitmaps.py,
+        _validate_bitmap)."""
+        ended = False
+        for layer in reversed(volume.chain):
+            flags = None if layer.format == "raw" else (await images.info(layer)).bitmaps.get(bitmap)
+            if flags is None:
+                if layer is volume:
+                    raise BitmapBroken(volume.disk_id, bitmap, "it does not exist")
+                ended = True
+            elif ended:
+                raise BitmapBroken(volume.disk_id, bitmap, "it is missing in a volume in between")
+            elif "auto" not in flags or "in-use" in flags:
+                raise BitmapBroken(volume.disk_id, bitmap, "it is inconsistent")
 
     async def close_all(self) -> None:
         await asyncio.gather(*(self.close(export_id) for export_id in list(self._exports)))
@@ -114,8 +166,12 @@ async def _greets(socket: Path) -> bool:
             await writer.wait_closed()
 
 
-def _command(volume: Volume, socket: Path, readonly: bool, bitmap: str | None, room: int | None) -> list[str]:
+def _command(
+    volume: Volume, socket: Path, readonly: bool, bitmap: str | None, room: int | None, shallow: bool
+) -> list[str]:
     node: dict[str, Any] = {"driver": volume.driver, "file": file_node(volume.path, room)}
+    if shallow and volume.format == "cow":
+        node["backing"] = None
     argv = ["qemu-nbd", f"--socket={socket}", "--persistent", f"--shared={MAX_CONNECTIONS}", "--export-name="]
     # Not --cache=none --aio=native as on a host: O_DIRECT is refused by tmpfs and some overlays.
     argv += ["--cache=writeback", "--aio=threads"]

@@ -26,6 +26,7 @@ START_SECONDS = 20.0
 QUIT_SECONDS = 20.0
 POLL_SECONDS = 0.01
 GONE_SECONDS = 20.0
+COMMIT_SECONDS = 600.0
 # The client logs every lost connection as an error, also when we have just asked for the end.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
@@ -69,7 +70,9 @@ class StorageDaemon:
         self.nbd_socket = sockets.path(f"vm{number}.nbd")
         self._client = QMPClient(f"vm-{vm_id}")
         self._process: asyncio.subprocess.Process | None = None
-        self._nodes: dict[str, str] = {}
+        self._letters: dict[str, str] = {}
+        self._layers: dict[str, list[str]] = {}
+        self._numbers = count()
         self._holds = count(1)
         self.volumes: dict[str, Volume] = {}
 
@@ -78,9 +81,13 @@ class StorageDaemon:
         return self._process is not None and self._process.returncode is None
 
     def node(self, disk_id: str) -> str:
-        """The block node of a disk. Raises HypervisorError if the VM has no such disk."""
+        """The block node that the guest writes to. Raises HypervisorError if the VM has no such disk."""
+        return self.layers(disk_id)[-1]
+
+    def layers(self, disk_id: str) -> list[str]:
+        """The block nodes of a disk's volumes, the base first. Raises HypervisorError if there is no such disk."""
         try:
-            return self._nodes[disk_id]
+            return self._layers[disk_id]
         except KeyError:
             raise HypervisorError(f"VM {self.vm_id} has no disk {disk_id}") from None
 
@@ -105,9 +112,9 @@ class StorageDaemon:
         except (QMPError, OSError, EOFError) as error:
             raise HypervisorError(f"{command}: the storage daemon of VM {self.vm_id} went away") from error
 
-    async def bitmaps(self, disk_id: str) -> Mapping[str, LiveBitmap]:
-        """The dirty bitmaps of a disk by name."""
-        node = self.node(disk_id)
+    async def bitmaps(self, disk_id: str, node: str | None = None) -> Mapping[str, LiveBitmap]:
+        """The dirty bitmaps of a disk's active volume, or of another `node` of it, by name."""
+        node = node or self.node(disk_id)
         for told in await self.execute("query-named-block-nodes", flat=True):
             if told["node-name"] == node:
                 # A running backup keeps nameless bitmaps of its own on the node.
@@ -202,27 +209,69 @@ class StorageDaemon:
         return True
 
     async def add_disk(self, volume: Volume) -> None:
-        """Open one more volume for writing. Raises HypervisorError."""
-        node = self._free_node()
-        file = {"driver": "file", "filename": str(volume.path)}
-        await self.execute(
-            "blockdev-add",
-            **{"driver": volume.driver, "node-name": node, "file": file, "discard": "unmap"},
-        )
-        self._nodes[volume.disk_id] = node
+        """Open one more disk for writing: its volume, and those that it lies on for reading. Raises HypervisorError."""
+        self._letters[volume.disk_id] = self._free_letters()
+        self._layers[volume.disk_id] = []
+        for layer in volume.chain:
+            await self.open_layer(layer, read_only=layer is not volume)
         self.volumes[volume.disk_id] = volume
 
     async def remove_disk(self, disk_id: str) -> None:
-        """Close a volume, which stores its bitmaps; the guest's own connection to it is cut. Raises HypervisorError."""
-        node = self.node(disk_id)
+        """Close a disk, which stores its bitmaps; the guest's own connection to it is cut. Raises HypervisorError."""
+        layers = self.layers(disk_id)
         await self.delete_export(_guest_export(disk_id))
-        await self.execute("blockdev-del", **{"node-name": node})
-        del self._nodes[disk_id]
-        del self.volumes[disk_id]
+        while layers:
+            await self.close_node(layers.pop())
+        del self._layers[disk_id], self._letters[disk_id], self.volumes[disk_id]
 
-    def _free_node(self) -> str:
+    async def open_layer(self, volume: Volume, *, read_only: bool, detached: bool = False) -> str:
+        """Open a volume on top of the open ones of its disk; returns its node. `detached`: with nothing below it yet,
+        for a snapshot to be taken, and not counted to the disk's layers."""
+        layers = self.layers(volume.disk_id)
+        node = f"{self._letters[volume.disk_id]}.{next(self._numbers)}"
+        file = {"driver": "file", "node-name": f"{node}f", "filename": str(volume.path)}
+        await self.execute("blockdev-add", **file, **{"auto-read-only": True, "discard": "unmap"})
+        below = None if detached or not layers else layers[-1]
+        await self.execute("blockdev-add", **_layer_options(volume, node, below, read_only=read_only))
+        if not detached:
+            layers.append(node)
+        return node
+
+    async def reopen_layer(self, volume: Volume, node: str, *, read_only: bool) -> None:
+        """Read-only: its bitmaps are stored in the file, where other processes may read them. Else: for writing."""
+        layers = self.layers(volume.disk_id)
+        at = layers.index(node)
+        options = _layer_options(volume, node, layers[at - 1] if at else None, read_only=read_only)
+        await self.execute("blockdev-reopen", options=[options])
+
+    async def close_node(self, node: str) -> None:
+        """Close one volume, which stores its bitmaps."""
+        await self.execute("blockdev-del", **{"node-name": node})
+        await self.execute("blockdev-del", **{"node-name": f"{node}f"})
+
+    async def finish_job(self, job_id: str, *, active: bool) -> None:
+        """Wait for the end of a commit; an `active` one is told to end when it has caught up with the guest."""
+        deadline = asyncio.get_running_loop().time() + COMMIT_SECONDS
+        completing = False
+        while True:
+            jobs = {job["id"]: job for job in await self.execute("query-jobs")}
+            job = jobs.get(job_id)
+            if job is None or job["status"] == "concluded":
+                break
+            if active and job["status"] == "ready" and not completing:
+                await self.execute("job-complete", id=job_id)
+                completing = True
+            if asyncio.get_running_loop().time() > deadline:
+                raise HypervisorError(f"{job_id} of VM {self.vm_id} does not end")
+            await asyncio.sleep(POLL_SECONDS)
+        if job is not None:
+            await self.execute("job-dismiss", id=job_id)
+            if job.get("error"):
+                raise HypervisorError(f"{job_id} of VM {self.vm_id}: {job['error']}")
+
+    def _free_letters(self) -> str:
         """The first free name of `vda`, `vdb` …, `vdaa` …, as a guest's kernel would choose it."""
-        taken = set(self._nodes.values())
+        taken = set(self._letters.values())
         letters = "abcdefghijklmnopqrstuvwxyz"
         names = (f"vd{first}{last}" for first in ("", *letters) for last in letters)
         return next(name for name in names if name not in taken)
@@ -249,6 +298,19 @@ class StorageDaemon:
             log.debug("QMP of VM %s: %r", self.vm_id, error)
         self._sockets.release(self._qmp_socket)
         self._sockets.release(self.nbd_socket)
+
+
+def _layer_options(volume: Volume, node: str, below: str | None, *, read_only: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "driver": volume.driver,
+        "node-name": node,
+        "file": f"{node}f",
+        "read-only": read_only,
+        "discard": "unmap",
+    }
+    if volume.format == "cow":
+        options["backing"] = below
+    return options
 
 
 def _guest_export(disk_id: str) -> str:
