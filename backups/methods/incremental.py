@@ -100,6 +100,7 @@ def _back_up(backup: VmBackup) -> None:
     except BaseException as error:
         if not context.will_try_again(error):
             backup.clean_up()
+            backup.drop_half_made()
         raise
     # The point is visible: from here on nothing makes the job anything but a success.
     with context.cleaning(), context.step("tidy", "Removing checkpoints that are no longer needed"):
@@ -370,6 +371,15 @@ class VmBackup:
                 log.warning("Clean-up: %s", error, exc_info=not isinstance(error, PortalError))
                 if isinstance(error, PortalError):
                     self.context.tell(f"Cleaning up failed: {error.message}", level="warning")
+
+    def drop_half_made(self) -> None:
+        """When the job is over although the Manager could not be cleaned up: nobody goes on with what is stored."""
+        if not self.context.memory.get("backup_id") or self._is_published():
+            return
+        try:
+            self.staged().abandon()
+        except StoreError as error:
+            log.warning("Clean-up: %s", error)
 
     def _is_published(self) -> bool:
         """A published point keeps its checkpoint, whatever happens to the job afterwards."""

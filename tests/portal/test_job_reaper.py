@@ -90,7 +90,7 @@ def test_a_backup_that_gives_up_cleans_up_starts_nothing_and_fails(settings, rin
     runner.execute(job.pk, lambda context: incremental._back_up(Backup(context)))
     after = fresh(job)
     assert (after.state, after.error_code) == (JobState.FAILED, "gave_up")
-    assert calls == ["clean_up"]
+    assert calls == ["clean_up", "drop_half_made"]
 
 
 @pytest.mark.embedded
