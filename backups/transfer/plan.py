@@ -10,7 +10,7 @@ from backups.store.index import Layout
 from backups.transfer.connection import Extent
 
 CHUNKS_IN_A_REQUEST = 8
-REQUEST_BYTES = 32 << 20
+REQUEST_BYTES = 16 << 20
 SMALL_GAP = 64 << 10
 QUIET_CHUNKS = 4096
 
@@ -116,7 +116,7 @@ def _append(spans: list[Span], span: Span) -> None:
 
 
 def chunks_in_a_request(chunk_size: int) -> int:
-    """Consecutive chunks for one request: eight, but no more than 32 MiB of them."""
+    """Consecutive chunks for one request: eight, but no more than 16 MiB of them."""
     return max(1, min(CHUNKS_IN_A_REQUEST, REQUEST_BYTES // chunk_size))
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The arithmetic of extents, against a plain model of one cell per block."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backups.store.index import Layout
 from backups.transfer.connection import Extent
-from backups.transfer.plan import Quiet, jobs, reads, runs, total_data_bytes, walk
+from backups.transfer.plan import Quiet, chunks_in_a_request, jobs, reads, runs, total_data_bytes, walk
 
 MIB = 1 << 20
 BLOCK = 32 * 1024
@@ -77,3 +78,11 @@ def test_a_huge_empty_disk_takes_few_steps():
     assert all(isinstance(step, Quiet) and step.zero for step in steps)
     assert sum(step.count for step in steps if isinstance(step, Quiet)) == layout.count
     assert len(steps) < 1000
+
+
+@pytest.mark.parametrize("chunk_mib", [1, 2, 4, 8, 16])
+def test_a_request_is_bounded_in_bytes(chunk_mib):
+    """Each connection has a buffer of this size, and four of them must leave room below 200 MiB."""
+    count = chunks_in_a_request(chunk_mib << 20)
+    assert 1 <= count <= 8
+    assert count * chunk_mib <= 16
