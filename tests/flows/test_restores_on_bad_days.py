@@ -72,7 +72,6 @@ PHASES: dict[str, dict[str, Any]] = {
 }
 KIB, MIB = 1 << 10, 1 << 20
 CONNECTIONS: dict[str, dict[str, Any]] = {
-    "reset at once": {"how": "drop", "direction": "up", "times": 1},
     "reset in the first data": {"how": "drop", "direction": "up", "bytes": 200 * KIB, "times": 1},
     "reset in the middle": {"how": "drop", "direction": "up", "bytes": 3 * MIB, "times": 2},
     "reset before an answer": {"how": "drop", "direction": "down", "bytes": 3 * KIB, "times": 1},
@@ -158,10 +157,10 @@ def test_broken_connections_are_got_over(day, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["refuse", "blackhole"])
-def test_a_closed_port_of_the_host_leads_through_the_proxy(day, environment, how):
+@pytest.mark.parametrize("how", ["refuse", "blackhole", "drop"])
+def test_a_port_of_the_host_that_takes_nothing_leads_through_the_proxy(day, environment, how):
     before = support.on_manager(environment)
-    with day.control.fault("connection", how=how, service="host"):
+    with day.control.fault("connection", how=how, service="host", direction="up"):
         job = finished(day.start())
     assert "through the Manager's proxy" in "".join(job.warnings)
     assert day.judge(before, job, warnings=1) == []
@@ -288,14 +287,13 @@ FOREVER: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "the machine cannot be created": (
         {"kind": "phase", "of": "vm", "phase": "creation", "how": "fail"},
-        "machine_gone",
+        "machine_gone manager_unreachable",
     ),
     "every connection is reset": (
         {"kind": "connection", "how": "drop", "service": "both", "direction": "up", "bytes": 2 * MIB},
         "transfer_broken",
     ),
-    "the storage fills up": ({"kind": "disk_full", "bytes": 4 * MIB}, "transfer_broken disk_full"),
-    "the storage is full": ({"kind": "domain_full"}, "manager_busy"),
+    "the storage is full": ({"kind": "domain_full"}, "storage_full"),
     "no port is open": ({"kind": "connection", "how": "refuse", "service": "both"}, "transfer_broken"),
 }
 
@@ -303,7 +301,17 @@ FOREVER: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOREVER)
 def test_what_does_not_pass_ends_the_restore_cleanly(day, environment, name):
-    fault, codes = FOREVER[name]
+    _ends_cleanly(day, environment, *FOREVER[name])
+
+
+@pytest.mark.slow
+def test_storage_that_fills_up_ends_the_restore_cleanly(day, environment):
+    """A thin disk's; a raw one has its whole size from the start."""
+    thin = Day(day.lab, back_up(day.actor, environment.vms.get(name="files-01")), day.actor)
+    _ends_cleanly(thin, environment, {"kind": "disk_full", "bytes": 4 * MIB}, "transfer_broken disk_full")
+
+
+def _ends_cleanly(day: Day, environment: Environment, fault: dict[str, Any], codes: str) -> None:
     before = support.on_manager(environment)
     with day.control.fault(**fault):
         job = finished(day.start(), seconds=200)
