@@ -175,7 +175,8 @@ def test_a_placeholder_becomes_the_manager_when_its_address_is_known(path):
         {"files": {"../vm.ovf": {"size": 1, "sha256": "0" * 64}}},
         {"format": 2},
     ],
-    ids=str,
+    # Not the values: some are made anew in each test process, and all must call the tests alike.
+    ids=lambda values: "-".join(values),
 )
 def test_a_hostile_manifest_is_left_out_and_the_others_come_in(path, values):
     victim = point_folders(path)[0]

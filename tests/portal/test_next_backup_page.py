@@ -80,7 +80,7 @@ def test_without_a_choice_the_default_takes_it(client, vm, offsite, here, rings)
     assert Job.objects.get(kind="vm_backup").params["repository"] == str(here.uuid)
 
 
-@pytest.mark.parametrize("given", ["nonsense", str(uuid.uuid4())])
+@pytest.mark.parametrize("given", ["nonsense", str(uuid.uuid4())], ids=["nonsense", "unknown"])
 def test_a_repository_that_is_none_starts_nothing(client, vm, here, rings, given):
     DiskFactory(vm=vm)
     response = client.post(reverse("backups:back_up", args=[vm.uuid]), {"repository": given})
