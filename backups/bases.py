@@ -131,13 +131,16 @@ def next_backup(
     disks = [_next_disk(disk, stored.get(str(disk.manager_id)), choice) for disk in vm.disks.all()]
     modes = {disk.mode for disk in disks} - {"excluded"}
     problem = _problem(vm, repository, nothing=not modes)
-    return NextBackup(_overall(modes), choice.reason, disks, choice.point, problem)
+    mode, reason = _overall(modes), choice.reason
+    if choice.point and mode == RestorePoint.Mode.FULL.value:
+        reason = f"Full, because nothing of it can start from the checkpoint of {_when(choice.point)}."
+    return NextBackup(mode, reason, disks, choice.point, problem)
 
 
 def _overall(modes: set[str]) -> str:
     if len(modes) == 2:
         return RestorePoint.Mode.MIXED.value
-    return modes.pop() if modes else RestorePoint.Mode.FULL.value
+    return next(iter(modes), RestorePoint.Mode.FULL.value)
 
 
 def _problem(vm: VirtualMachine, repository: Repository | None, *, nothing: bool) -> str:

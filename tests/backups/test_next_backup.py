@@ -73,6 +73,14 @@ def test_one_disk_may_be_full_beside_an_incremental_one(repository, vm, reason):
     assert words in following.disks[1].reason
 
 
+def test_full_if_none_of_its_disks_is_in_the_checkpoint(repository, vm):
+    point_of(repository, vm, DiskFactory())
+    DiskFactory(vm=vm)
+    following = next_backup(vm)
+    assert following.mode == "full"
+    assert following.reason.startswith("Full, because nothing of it can start from the checkpoint of ")
+
+
 def test_a_disk_that_is_left_out_does_not_count(repository, vm):
     disk = DiskFactory(vm=vm, alias="a")
     DiskFactory(vm=vm, alias="b", bootable=False, storage_type="lun")
