@@ -24,7 +24,7 @@ class HurtByChunk:
     def add(self, found: PointResult) -> None:
         for chunk_id in found.missing:
             if chunk_id not in self.points and len(self.points) >= CHUNKS_NAMED:
-                return
+                continue  # a later one may be named already
             named = self.points.setdefault(chunk_id, [])
             if len(named) < POINTS_NAMED:
                 named.append(found.ref.point_uuid)

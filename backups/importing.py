@@ -200,10 +200,13 @@ def _mirror(
         "vm": vm,
         "stored_environment": None if same else ref.environment_uuid,
         "purged_at": None,
-        **_who(standing.pinned, "pinned"),
-        **_who(standing.held, "held"),
         **_deleted(ref, standing),
     }
+    # Of marks that were lost the row may be the last witness: then it keeps its word.
+    lost = stored.damaged_marks() > 0
+    for mark, word in ((standing.pinned, "pinned"), (standing.held, "held")):
+        if mark is not None or not lost:
+            values |= _who(mark, word)
     problem = _problem(stored, standing)
     # A damage that was found here stays until a verification here finds the point whole.
     if problem or not point.verify_problem:

@@ -103,8 +103,11 @@ def purge_trash(
     waiting = RestorePoint.objects.in_trash().filter(repository=repository).select_related("vm__environment")
     for point in waiting.iterator():
         # By what is there, not by what was removed now: an earlier purge may have died before the row was written.
-        if any(store.has_point(replace(point.ref, trashed=trashed)) for trashed in (True, False)):
+        places = [replace(point.ref, trashed=trashed) for trashed in (True, False)]
+        if any(store.has_point(place) or store.lost_manifest(place) for place in places):
             continue
+        # A share that went away meanwhile has no points at all.
+        store.check()
         with transaction.atomic():
             count += RestorePoint.objects.filter(pk=point.pk, purged_at=None).update(purged_at=Now())
             audit.record("point.purge", actor=actor, subject=point, via=via, why=point.deleted_why)

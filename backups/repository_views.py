@@ -25,7 +25,7 @@ from portal.accounts.models import User
 from portal.jobs import presenters as job_words
 from portal.jobs.models import Job
 
-UPKEEP_KINDS = ("collect_garbage", "repository_verify", "repository_add", "repository_import")
+UPKEEP_KINDS = ("collect_garbage", "repository_verify", "repository_add")
 UPKEEP_JOBS = 10
 HURT_SHOWN = 8
 STATES = {

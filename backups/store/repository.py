@@ -252,13 +252,13 @@ class Repository:
             return (self.folder_of(ref) / MANIFEST).exists()
 
     def lost_manifest(self, ref: PointRef) -> bool:
-        """True if the folder looks like that of a point that was published, but for its manifest.
+        """True if the folder is there and looks like that of a point that was published, but for its manifest.
 
         Publishing leaves `.source` files until the manifest is written; whoever removes a point removes its indexes
         first, and says so in its marks if it was published.
         """
         folder = self.folder_of(ref)
-        with contextlib.suppress(FileNotFoundError), storage_errors("looking for a manifest"):
+        with storage_errors("looking for a manifest"), contextlib.suppress(FileNotFoundError):
             names = [path.name for path in folder.iterdir()]
             if MANIFEST in names or any(name.endswith(UNFINISHED) for name in names):
                 return False
@@ -411,7 +411,9 @@ def _refuse_if_held(folder: Path, marks: MarksFile) -> None:
 def _give_up(folder: Path) -> bool:
     """Remove the manifest of a trashed point, unless it is held; from then on the point is no more."""
     if not (folder / MANIFEST).exists():
-        return True
+        # Half removed, or it has lost its manifest: its disks may still be read by hand, which a hold is for.
+        found = read_marks(folder)
+        return any(mark["kind"] == "purged" for mark in found.good) or not found.standing().may_be_held
     with MarksFile(folder) as marks:
         if marks.read().standing().may_be_held:
             return False

@@ -15,6 +15,7 @@ from portal.ovirt.connection import Pause
 KEYS = ("disk_ids", "transfers", "vm_id", "written")
 # How the warning begins that is told when they could not be removed at once; the sweep takes it back.
 LEFT = "Not everything that this restore made could be removed from the Manager"
+_AT_REST = (sdk.types.VmStatus.DOWN, sdk.types.VmStatus.IMAGE_LOCKED)
 
 
 class Leftovers:
@@ -39,10 +40,13 @@ class Leftovers:
         return str(vm.id) if vm is not None and self._is_ours(vm.comment) else None
 
     def is_in_use(self) -> bool:
-        """Somebody has made the unfinished machine their own: it runs, or its comment no longer names this job."""
+        """Somebody has made the unfinished machine their own: it runs, or its comment no longer names this job.
+
+        One that the Manager is still creating is locked, and nobody's.
+        """
         known = self._memory.get("vm_id")
         vm = new_vm.read_vm(self._connection, known) if known else None
-        return vm is not None and not (self._is_ours(vm.comment) and vm.status == sdk.types.VmStatus.DOWN)
+        return vm is not None and not (self._is_ours(vm.comment) and vm.status in _AT_REST)
 
     def _is_ours(self, comment: str | None) -> bool:
         return str(self._job.uuid) in (comment or "")

@@ -117,6 +117,20 @@ def test_what_happened_to_the_files_meanwhile_is_taken_over(path, people):
     assert by_reason("delete").deleted_at is None
 
 
+@pytest.mark.parametrize("whole_file", [True, False])
+def test_a_hold_whose_marks_were_lost_since_is_not_forgotten_by_another_import(path, whole_file):
+    import_repository(path=path)
+    point = by_reason("hold")
+    marks = Store.open(path, expected_uuid=None).folder_of(point.ref) / "marks.jsonl"
+    if whole_file:
+        marks.unlink()
+    else:
+        marks.write_bytes(marks.read_bytes().replace(b"4711", b"4712"))
+    import_repository(path=path)
+    point.refresh_from_db()
+    assert (point.held_by, point.held_why) == ("alice", "case 4711") and point.held_at is not None
+
+
 def test_a_restore_can_be_planned_when_the_manager_is_there_again(path):
     """Added anew the Manager has another uuid here; the points are attached to it by a second import."""
     import_repository(path=path)

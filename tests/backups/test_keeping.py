@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+from pathlib import Path
+
 import pytest
 
 from backups import keeping, services
 from backups.errors import PointHeld, PointInUse, PointPinned, PointPurged, ReasonNeeded
 from backups.models import Repository, RestorePoint
+from backups.store.errors import RepositoryMissing
+from backups.store.repository import Repository as Store
 from portal.audit.models import AuditEntry
 from portal.errors import NotAllowed
 from portal.jobs.models import Job
@@ -147,3 +151,30 @@ def test_the_base_of_a_running_incremental_is_not_deleted(people, point):
     with pytest.raises(PointInUse):
         delete(people.alice, point)
     assert point.deleted_at is None
+
+
+def test_a_held_point_that_lost_its_manifest_in_the_trash_stays(people, point):
+    delete(people.alice, point)
+    services.hold_point(actor=people.alice, point=point, reason="case 4711")
+    folder = point.repository.open().folder_of(point.ref)
+    (folder / "manifest.json").unlink()
+    assert purge(point) == 0
+    assert list(folder.glob("*.caibx"))
+    point.refresh_from_db()
+    assert point.purged_at is None
+
+
+def test_a_share_that_goes_away_while_the_trash_is_emptied_purges_no_row(people, point, monkeypatch):
+    delete(people.alice, point)
+    path = Path(point.repository.path)
+
+    def unmounted(store, **_):
+        path.rename(path.with_name("unmounted"))
+        path.mkdir()
+        return []
+
+    monkeypatch.setattr(Store, "purge_trash", unmounted)
+    with pytest.raises(RepositoryMissing):
+        keeping.purge_trash(repository=point.repository)
+    point.refresh_from_db()
+    assert point.purged_at is None

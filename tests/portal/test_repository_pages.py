@@ -216,6 +216,14 @@ def test_no_more_chunks_and_points_are_written_down_than_a_page_shows():
     assert {len(points) for points in by_chunk.points.values()} == {hurt.POINTS_NAMED}
 
 
+def test_a_chunk_that_is_named_names_its_points_also_behind_one_for_which_no_room_is_left():
+    by_chunk = hurt.HurtByChunk()
+    named = [f"{chunk:064x}" for chunk in range(1, hurt.CHUNKS_NAMED + 1)]
+    by_chunk.add(PointResult(PointRef("e", "v", "first"), missing=named))
+    by_chunk.add(PointResult(PointRef("e", "v", "second"), missing=["0" * 64, *named]))
+    assert by_chunk.points == {chunk_id: ["first", "second"] for chunk_id in named}
+
+
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
