@@ -80,7 +80,8 @@ def _end_without_store(context: JobContext, vm: VirtualMachine) -> None:
         return
     try:
         with connected(context, vm) as connection, context.cleaning():
-            Leftovers(context, vm, connection).end_backup(known, context.memory)
+            leftovers = Leftovers(context, vm, connection)
+            leftovers.end_backup(leftovers.started_as(known), context.memory)
             context.remember(backup_id=None, snapshot_id=None, to_checkpoint_id=None, transfers=None)
     except PortalError as error:
         log.warning("Clean-up without the repository: %s", error)
@@ -356,7 +357,7 @@ class VmBackup:
             return
         with self.context.cleaning():
             try:
-                self.leftovers.end_backup(known, self.context.memory)
+                self.leftovers.end_backup(self.leftovers.started_as(known), self.context.memory)
                 self.context.remember(
                     backup_id=None,
                     snapshot_id=None,

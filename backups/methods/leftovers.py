@@ -53,6 +53,19 @@ class Leftovers:
         self._vm_id = str(vm.manager_id)
         self._connection = connection
 
+    def started_as(self, known: str) -> str:
+        """The id of this job's backup on the Manager, which may have chosen one itself while the answer was lost."""
+        found = vm_backup.find_backup(
+            self._connection,
+            vm_id=self._vm_id,
+            backup_id=known,
+            description=description(self._context.job, self._context.memory["point"]),
+        )
+        if found is None or found == known:
+            return known
+        self._context.remember(backup_id=found)
+        return found
+
     def end_orphans(self) -> None:
         """Backups that ended jobs of this portal left open block the machine; they are ended first (trap 9).
 

@@ -36,7 +36,7 @@ def adopt(backup: VmBackup) -> BackupState | None:
     known = memory.get("backup_id")
     if known is None:
         return None
-    known = _as_it_was_started(backup, known)
+    known = backup.leftovers.started_as(known)
     state = vm_backup.backup_state(backup.connection, vm_id=backup.vm_id, backup_id=known)
     if memory.get("all_disks_stored") and (state is None or state.phase in ("finalizing", "succeeded")):
         return BackupState(
@@ -50,20 +50,6 @@ def adopt(backup: VmBackup) -> BackupState | None:
     backup.context.tell("The backup of an earlier attempt is no longer open on the Manager; starting anew.")
     clean_up_to_start_anew(backup)
     return None
-
-
-def _as_it_was_started(backup: VmBackup, known: str) -> str:
-    """Its id on the Manager, which may have chosen one itself while the answer was lost."""
-    found = vm_backup.find_backup(
-        backup.connection,
-        vm_id=backup.vm_id,
-        backup_id=known,
-        description=description(backup.context.job, backup.context.memory["point"]),
-    )
-    if found is None or found == known:
-        return known
-    backup.context.remember(backup_id=found)
-    return found
 
 
 def clean_up_to_start_anew(backup: VmBackup) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What differs between generations of the Manager: level 4.4, hybrid backups, backups without snapshots."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from backups.errors import NothingToBackUp
 from backups.methods import incremental, starting
 from backups.methods.incremental import VmBackup
+from backups.methods.leftovers import Leftovers, description
 from portal.environments.models import Environment
 from portal.errors import PortalError
+from portal.ovirt import vm_backup
 from portal.ovirt.snapshots import SnapshotNotRemoved
 from portal.ovirt.vm_backup import BackupFailed, BackupImpossible, CheckpointUnusable
 from tests.factories import DiskFactory, JobFactory, RepositoryFactory, VmFactory
@@ -133,3 +136,26 @@ def test_a_broken_checkpoint_is_remembered_before_anything_else(monkeypatch):
 def test_a_full_backup_has_no_checkpoint_to_blame():
     with pytest.raises(BackupFailed, match="Bad"):
         backup_of(VmFactory())._set_aside_checkpoint(CheckpointUnusable("Bad."))
+
+
+@pytest.mark.parametrize("with_store", [True, False])
+def test_a_backup_to_which_the_manager_gave_an_id_of_its_own_is_ended_too(monkeypatch, with_store):
+    """Managers before 4.5.0, when the answer that told the id was lost and the job ends right then."""
+    backup = backup_of(VmFactory(), memory={"backup_id": "ours", "point": "p-1"})
+    wanted = description(backup.context.job, "p-1")
+    monkeypatch.setattr(
+        vm_backup, "find_backup", lambda *_, description, **__: "theirs" if description == wanted else None
+    )
+    ended = []
+    monkeypatch.setattr(
+        Leftovers, "end_backup", lambda _, backup_id, memory: ended.append((backup_id, memory["backup_id"]))
+    )
+    if with_store:
+        monkeypatch.setattr(backup, "_is_published", lambda: False)
+        monkeypatch.setattr(backup, "staged", lambda: SimpleNamespace(abandon=lambda: None))
+        backup.clean_up()
+    else:
+        monkeypatch.setattr(incremental, "connected", lambda *_: nullcontext())
+        incremental._end_without_store(backup.context, backup.vm)
+    assert ended == [("theirs", "theirs")]
+    assert "backup_id" not in fresh(backup.context.job).resume_state
