@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from backups.errors import PointDamaged
 from backups.models import RestorePoint
-from backups.store.errors import StoreError
+from backups.store.errors import IndexCorrupt, PointCorrupt
 from backups.store.verify import points_using, verify_point
 from portal.jobs.context import JobContext
 
@@ -19,15 +19,16 @@ def run(context: JobContext) -> None:
     )
     store = point.repository.open()
     with context.step("verify", "Reading and re-hashing every chunk") as step:
-        stored = store.open_ref(point.ref)
         context.progress.plan(_stored_bytes(point))
         try:
+            stored = store.open_ref(point.ref)
             result = verify_point(stored, on_progress=context.progress.advance)
-        except StoreError as error:
+        except (IndexCorrupt, PointCorrupt) as error:
             _note_damage([point.pk], error.message)
             raise
         step.detail = f"{result.chunks} chunks, {len(result.bad)} bad"
     if not result.good:
+        store.check()  # a share that went away has no chunk at all
         damaged = [f"{len(result.bad)} of {result.chunks} chunks"] if result.bad else []
         problem = f"{' and '.join([*damaged, *result.damaged_files])}: damaged or missing."
         others = points_using(store, {bytes.fromhex(chunk_id) for chunk_id in result.bad})
@@ -35,9 +36,10 @@ def run(context: JobContext) -> None:
         hurt = RestorePoint.objects.filter(uuid__in=sharing).exclude(pk=point.pk)
         stored.mark("damaged", by=context.job.requested_by_name, problem=problem[:1000])
         _note_damage([point.pk], problem)
+        # Who sees those points may not see this one's machine, so it is not named.
         _note_damage(
             list(hurt.values_list("pk", flat=True)),
-            f"It shares damaged chunks with the restore point of {point}, found when that one was verified.",
+            "It shares damaged chunks with another restore point, found when that one was verified.",
         )
         raise PointDamaged(
             f"{problem} Damaged chunks were set aside; nothing else was changed.",

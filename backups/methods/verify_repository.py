@@ -17,6 +17,7 @@ from backups.errors import RepositoryDamaged
 from backups.hurt import HurtByChunk
 from backups.models import Repository, RestorePoint
 from backups.store import usage, verify
+from backups.store.errors import RepositoryBusy, RepositoryMismatch, RepositoryMissing
 from backups.store.repository import PointRef
 from backups.store.repository import Repository as Store
 from backups.store.verify import PointResult
@@ -41,6 +42,8 @@ def run(context: JobContext) -> None:
         _read_chunks(context, store)
         by_chunk = HurtByChunk()
         hurt = _look_at_points(context, repository, store, by_chunk)
+    except (RepositoryMissing, RepositoryMismatch, RepositoryBusy):
+        raise  # says nothing of the data; that it is away is noted by the next measuring
     except PortalError as error:
         if not context.will_try_again(error):
             rows.update(verify_problem=error.message, verified_at=timezone.now())

@@ -168,6 +168,15 @@ def one_disk():
     return disk_of("system", bootable=True)
 
 
+def test_a_repository_that_is_away_is_not_called_damaged(people, point, repository, settings):
+    settings.JOB_MAX_ATTEMPTS = 1
+    path = repository.open().path
+    path.rename(path.with_name("unmounted"))
+    job = verified(people, repository)
+    assert (job.state, job.error_code) == (JobState.FAILED, "repository_missing")
+    assert (repository.verify_problem, repository.verified_at) == ("", None)
+
+
 def test_a_verification_goes_on_where_it_stopped(people, point, repository, monkeypatch):
     job = services.verify_repository(actor=people.root, repository=repository)
     prefixes = list(repository.open().chunks.prefixes())
