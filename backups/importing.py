@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from portal.jobs.models import Job
 
 MAX_NUMBER = 1 << 62
 MAX_TEXT = 10_000
+MAX_YEAR = 3000
 # Keys of a manifest that rows are made from: texts with the most characters that their column takes.
 _TEXTS = {"taken_at": 40, "method": 30, "mode": 20, "reason": MAX_TEXT}
 _NUMBERS = ("bytes_read", "bytes_stored")
@@ -247,10 +247,7 @@ def _problem(stored: StoredPoint, standing: Standing) -> str:
 
 
 def _moment(mark: Mark) -> dt.datetime:
-    try:
-        found = dt.datetime.fromisoformat(mark["at"])
-    except ValueError:
-        return timezone.now()
+    found = _parsed(mark["at"]) or timezone.now()
     return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
@@ -337,8 +334,9 @@ def _is_uuid(value: object) -> bool:
 
 
 def _parsed(text: str) -> dt.datetime | None:
+    """None for what is no moment, or one so far away that a page could not reckon with it."""
     try:
         found = dt.datetime.fromisoformat(text)
     except ValueError:
         return None
-    return found if found.year > 1970 and math.isfinite(found.timestamp()) else None
+    return found if 1970 < found.year < MAX_YEAR else None

@@ -12,6 +12,8 @@ from backups import services
 from backups.errors import ImportRefused
 from backups.importing import import_repository
 from backups.models import Repository, RestorePoint, RestorePointDisk
+from backups.presenters import time_left
+from backups.store.marks import MarksFile
 from backups.store.repository import Repository as Store
 from portal.audit.models import AuditEntry
 from portal.environments.models import Environment, VirtualMachine
@@ -161,6 +163,7 @@ def test_a_placeholder_becomes_the_manager_when_its_address_is_known(path):
         {"taken_at": "yesterday"},
         {"taken_at": "2026-01-02T03:04:05"},
         {"taken_at": 5},
+        {"taken_at": "9999-12-31T23:59:59+00:00"},
         {"mode": "sideways"},
         {"method": "x" * 31},
         {"reason": {"a": 1}},
@@ -244,6 +247,17 @@ def test_damage_that_was_known_or_shows_at_once_stands_on_the_point(path):
     assert import_repository(path=path).damaged == 2
     assert RestorePoint.objects.get(uuid=first.point_uuid).verify_problem.startswith("3 chunks")
     assert "changed after" in RestorePoint.objects.get(uuid=second.point_uuid).verify_problem
+
+
+def test_marks_of_impossible_times_break_no_page(path):
+    store = Store.open(path, expected_uuid=None)
+    (ref,) = store.points(trashed=True)
+    with MarksFile(store.folder_of(ref)) as marks:
+        marks.append("trashed", at="9999-12-31T00:00:00+00:00", by="alice", reason="too old")
+    import_repository(path=path)
+    point = by_reason("delete")
+    assert time_left(point, 3650).startswith("For ")
+    assert point.deleted_at.year < 9999
 
 
 def test_a_copy_beside_the_original_is_refused_and_a_moved_one_is_found(path, tmp_path):
