@@ -276,7 +276,8 @@ class NewVmRestore:
             ca_file=self.ca_file,
             max_connections=settings.TRANSFER_CONNECTIONS,
         )
-        with self.stored.index(source_id) as index:
+        # Its ids are those of the manifest: else a changed index would be proven equal to itself.
+        with self.stored.whole_index(source_id) as index:
             stats = write_disk(
                 endpoint,
                 index,
@@ -291,7 +292,7 @@ class NewVmRestore:
                     "The host could not be reached directly; data went through the Manager's proxy, which is slower. "
                     "Let the workers reach port 54322 of the hosts."
                 )
-            expected = index.digest_hex()
+            expected = self.stored.digest_hex(source_id)
             self.context.write(phase=f"Proving that {disk.alias} is equal")
             found = checksum(endpoint, block_size=index.chunk_size, progress=self.context.progress)
         if found != expected:
