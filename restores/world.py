@@ -60,7 +60,8 @@ def require_storage(connection: sdk.Connection, restore: Restore, needed_bytes: 
         state = f"is {domain.status}" if domain else "is not on the Manager any more"
         raise PlanBlocked(
             f"The storage domain {name} {state}. Nothing was made or changed.",
-            hint="Activate it, or open the restore point and choose another.",
+            hint="Activate it, or open the restore point and choose another. If it is there and active, the portal's "
+            "account on the Manager has lost the right to see it (docs/operations.md lists what it needs).",
         )
     if domain.available_bytes is not None and needed_bytes > domain.available_bytes:
         raise StorageFull(

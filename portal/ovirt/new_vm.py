@@ -33,6 +33,17 @@ class NameTaken(PortalError):
     """A machine of that name exists already."""
 
 
+class MadeUnseen(PortalError):
+    """Something that was made exists on the Manager, but the portal's account cannot see it: 404 is not "gone"."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"The Manager has {what}, which this restore made, but the portal's account cannot see it: it could "
+            "neither be finished nor removed.",
+            hint="Give the account a role that sees what it makes, remove that by hand on the Manager, restore again.",
+        )
+
+
 @dataclass(frozen=True)
 class NewDisk:
     """`disk_id` is chosen by us, so that a lost answer loses nothing. `initial_bytes`: what a thin disk on block
@@ -96,9 +107,11 @@ def _create_disk(connection: sdk.Connection, disk: NewDisk) -> None:
     try:
         with calling(f"create the disk {disk.alias}"):
             connection.system_service().disks_service().add(order)
-    except ManagerBusy:
+    except ManagerBusy as error:
         # Its id is taken, if this was the repetition of a request whose answer was lost.
         if disk_status(connection, disk.disk_id) is None:
+            if "already used" in error.detail:
+                raise MadeUnseen(f"the disk {disk.alias} ({disk.disk_id})") from error
             raise
 
 
@@ -110,6 +123,22 @@ def disk_status(connection: sdk.Connection, disk_id: str) -> str | None:
     except ManagerObjectMissing:
         return None
     return getattr(disk.status, "value", None) or "locked"
+
+
+def keeps_disk(connection: sdk.Connection, disk_id: str, *, pause: Pause, timeout_seconds: float) -> bool:
+    """Whether an uploaded disk is (still) good: `ok` is well, `illegal` or gone is not.
+
+    A disk that is still locked is waited for. Engines before 4.4.7 have no other word on an upload's end (reference 4.3).
+    """
+
+    def look() -> str | None:
+        status = disk_status(connection, disk_id) or "gone"
+        return None if status == "locked" else status
+
+    return (
+        wait_until(look, what="release the uploaded disk", pause=pause, timeout_seconds=timeout_seconds)
+        == "ok"
+    )
 
 
 def remove_disk(connection: sdk.Connection, disk_id: str, *, pause: Pause, timeout_seconds: float) -> None:

@@ -32,7 +32,7 @@ from portal.jobs.models import Job
 from portal.jobs.states import JobState
 from portal.ovirt import image_transfer, new_vm, ovf
 from portal.ovirt.image_transfer import OpenTransfer, TransferFailed
-from portal.ovirt.new_vm import MachineGone, NameTaken, NewDisk
+from portal.ovirt.new_vm import MachineGone, MadeUnseen, NameTaken, NewDisk
 from restores import world
 from restores.errors import RestoreNotEqual
 from restores.methods.leftovers import KEYS, LEFT, Leftovers
@@ -56,6 +56,8 @@ def run(context: JobContext) -> None:
         with connected(context, vm) as connection:
             _restore(NewVmRestore(context, restore, stored, connection))
     except BaseException as error:
+        if isinstance(error, MadeUnseen):
+            context.warn(error.message)
         left = context.memory.get("disk_ids")
         if left and not context.will_try_again(error):
             context.warn(
@@ -107,8 +109,8 @@ def _restore(work: NewVmRestore) -> None:
             work.check_name()
         with context.step("disks", "Creating the disks"):
             work.adopt_uploads(disks)
-            for disk in disks.values():
-                work.ensure_disk(disk)
+            for source_id, disk in disks.items():
+                work.ensure_written_or_empty_disk(source_id, disk)
         work.write_disks(disks)
         with context.step("machine", f"Creating the machine {work.restore.target_name}"):
             vm_id = work.ensure_machine(machine)
@@ -213,6 +215,23 @@ class NewVmRestore:
                 if found:
                     self._remember_transfer(disk.disk_id, found[0])
 
+    def ensure_written_or_empty_disk(self, source_id: str, disk: NewDisk) -> None:
+        """One that an earlier attempt has written and proven is kept as long as it is good, else written again: one
+        made anew in its place is empty."""
+        written: dict[str, str] = dict(self.context.memory.get("written") or {})
+        if source_id in written:
+            timeout = settings.MANAGER_PHASE_TIMEOUT
+            if new_vm.keeps_disk(
+                self.connection, disk.disk_id, pause=self.context.pause, timeout_seconds=timeout
+            ):
+                return
+            self.context.tell(
+                f"The disk {disk.alias}, written already, is gone or illegal; writing it again."
+            )
+            del written[source_id]
+            self.context.remember(written=written)
+        self.ensure_disk(disk)
+
     def ensure_disk(self, disk: NewDisk) -> None:
         if disk.disk_id in (self.context.memory.get("transfers") or {}):
             return  # it exists and is locked by the upload of an earlier attempt
@@ -255,14 +274,14 @@ class NewVmRestore:
                 "Look whether the storage domain is full and at the image server's log on the host, then try again."
             )
             raise
+        pause, timeout = self.context.pause, settings.MANAGER_PHASE_TIMEOUT
         ending = image_transfer.end_transfer(
-            self.connection,
-            transfer.transfer_id,
-            pause=self.context.pause,
-            timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
+            self.connection, transfer.transfer_id, pause=pause, timeout_seconds=timeout
         )
         self._forget_transfer(disk.disk_id)
-        if ending == "finished_failure" or new_vm.disk_status(self.connection, disk.disk_id) is None:
+        if ending == "finished_failure" or not new_vm.keeps_disk(
+            self.connection, disk.disk_id, pause=pause, timeout_seconds=timeout
+        ):
             raise TransferFailed(
                 f"The Manager did not accept the uploaded disk {disk.alias} and removed it.",
                 hint="Look at the Manager's events for the disk (host, storage), then restore again.",
@@ -360,7 +379,7 @@ class NewVmRestore:
                 timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
             )
         except MachineGone:
-            self.context.remember(vm_id=None)
+            self.context.remember(vm_id=None, vm_unseen=vm_id)
             raise
         return str(vm_id)
 
@@ -377,6 +396,9 @@ class NewVmRestore:
         except NameTaken:
             # By ourselves, if this was the repetition of a request whose answer was lost.
             own = self.leftovers.own_machine()
+            unseen = self.context.memory.get("vm_unseen")
+            if own is None and unseen and not new_vm.find_vm(self.connection, self.restore.target_name):
+                raise MadeUnseen(f"the machine {self.restore.target_name} ({unseen})") from None
             if own is None:
                 raise
             return own
@@ -388,7 +410,8 @@ class NewVmRestore:
         if attached != expected:
             raise RestoreNotEqual(
                 "The Manager attached other disks to the new machine than those restored; it was not kept.",
-                hint="Look at the Manager's events (175), then restore again.",
+                hint="Look at the Manager's events (175) and whether the portal's account still has the right to see "
+                "disks of new machines, then restore again.",
             )
         if not self.plan["network_plugged"]:
             new_vm.unplug_nics(self.connection, vm_id)

@@ -21,6 +21,7 @@ from backups import services as backups
 from backups.models import Repository, RestorePoint
 from backups.store.repository import Repository as Store
 from portal.accounts.models import User
+from portal.environments import services as environments
 from portal.environments.models import Environment, VirtualMachine
 from portal.jobs.models import Job, JobStep
 from portal.ovirt import vm_backup
@@ -48,7 +49,7 @@ def manager(environment: Environment) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class OnManager:
-    """What a job could leave behind. `checkpoints` by VM id."""
+    """What a job could leave behind. `checkpoints` and `snapshots` (without the active one) by VM id."""
 
     disks: frozenset[str]
     vms: frozenset[str]
@@ -56,6 +57,7 @@ class OnManager:
     open_backups: frozenset[str]
     open_transfers: frozenset[str]
     checkpoints: dict[str, tuple[str, ...]]
+    snapshots: dict[str, frozenset[str]]
 
 
 def on_manager(environment: Environment) -> OnManager:
@@ -80,7 +82,16 @@ def on_manager(environment: Environment) -> OnManager:
                 vm_id: tuple(item.id for item in service.checkpoints_service().list())
                 for vm_id, service in services.items()
             },
+            snapshots={vm_id: _snapshots(service) for vm_id, service in services.items()},
         )
+
+
+def _snapshots(service: Any) -> frozenset[str]:
+    return frozenset(
+        item.id
+        for item in service.snapshots_service().list()
+        if item.snapshot_type != sdk.types.SnapshotType.ACTIVE
+    )
 
 
 def assert_manager_is_clean(
@@ -91,6 +102,7 @@ def assert_manager_is_clean(
     assert not now.open_backups
     assert not now.open_transfers
     assert not now.locked
+    assert {vm_id: now.snapshots.get(vm_id) for vm_id in before.vms} == before.snapshots
     assert now.vms - before.vms == ({new_vm} if new_vm else set())
     assert before.vms <= now.vms
     assert before.disks <= now.disks
@@ -131,6 +143,25 @@ def set_power(environment: Environment, vm: VirtualMachine, *, up: bool) -> None
         service = system.vms_service().vm_service(str(vm.manager_id))
         service.start() if up else service.stop()
     wait_status(environment, vm, "up" if up else "down")
+
+
+@contextlib.contextmanager
+def level(environment: Environment, vm: VirtualMachine, minor: int) -> Iterator[None]:
+    """The machine, which is down, at a level of its own for a while; the portal has seen it."""
+
+    def take_on(version: sdk.types.Version) -> None:
+        with manager(environment) as system:
+            system.vms_service().vm_service(str(vm.manager_id)).update(
+                sdk.types.Vm(custom_compatibility_version=version)
+            )
+        environments.refresh_inventory(environment)
+        vm.refresh_from_db()
+
+    take_on(sdk.types.Version(major=4, minor=minor))
+    try:
+        yield
+    finally:
+        take_on(sdk.types.Version(major=4, minor=6))
 
 
 def remove_vm(environment: Environment, vm_id: str) -> None:

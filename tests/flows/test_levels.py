@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Machines of older compatibility levels, through real workers, against the lab."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-from ovirtsdk4 import types
 
 from backups import services as backups
-from portal.environments import services as environments
 from tests.flows import support
 from tests.flows.support import back_up
 from tests.worker_support import finished
@@ -16,31 +11,12 @@ from tests.worker_support import finished
 pytestmark = [pytest.mark.flow, pytest.mark.lab]
 
 
-@contextmanager
-def level(environment, vm, minor: int) -> Iterator[None]:
-    """The machine, which is down, at a level of its own for a while; the portal has seen it."""
-
-    def take_on(version: types.Version) -> None:
-        with support.manager(environment) as system:
-            system.vms_service().vm_service(str(vm.manager_id)).update(
-                types.Vm(custom_compatibility_version=version)
-            )
-        environments.refresh_inventory(environment)
-        vm.refresh_from_db()
-
-    take_on(types.Version(major=4, minor=minor))
-    try:
-        yield
-    finally:
-        take_on(types.Version(major=4, minor=6))
-
-
 def test_at_four_four_a_stopped_machine_is_refused_and_a_running_one_is_backed_up_in_full(
     lab, environment, repository, workers, people
 ):
     vm = environment.vms.get(name="files-01")
     before = support.on_manager(environment)
-    with level(environment, vm, 4):
+    with support.level(environment, vm, 4):
         assert vm.compatibility == "4.4"
         job = finished(backups.start_vm_backup(actor=people.bob, vm=vm))
         assert (job.state, job.error_code, job.attempts_made) == ("failed", "backup_impossible", 1)
@@ -64,7 +40,7 @@ def test_at_four_four_a_stopped_machine_is_refused_and_a_running_one_is_backed_u
 def test_at_four_five_live_and_cold_incrementals(lab, environment, repository, workers, people):
     vm = environment.vms.get(name="files-01")
     before = support.on_manager(environment)
-    with level(environment, vm, 5):
+    with support.level(environment, vm, 5):
         assert [back_up(people.bob, vm).mode for _ in range(2)] == ["full", "incremental"]
         support.set_power(environment, vm, up=True)
         try:

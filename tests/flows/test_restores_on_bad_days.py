@@ -4,40 +4,22 @@
 `make test` tries a few days, `make soak` all of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from ovirtsdk4 import types
 
-from backups.models import RestorePoint
 from portal.environments.models import Environment
 from portal.jobs.models import Job
 from tests.flows import support
+from tests.flows.bad_restores import PLACES, Day, ends_cleanly
 from tests.flows.support import back_up
-from tests.lab_support import LabControl, RunningLab
 from tests.worker_support import finished
 
 pytestmark = [pytest.mark.flow, pytest.mark.lab]
 
-# Where a restore asks the Manager for something, by the phase in which it does.
-PLACES = {
-    "sign-on": ("POST", "/ovirt-engine/sso/oauth/token"),
-    "looking at the storage": ("GET", "/datacenters/*/storagedomains"),
-    "looking for the name": ("GET", "/vms"),
-    "looking for the disk": ("GET", "/disks/*"),
-    "creating the disk": ("POST", "/disks"),
-    "opening the upload": ("POST", "/imagetransfers"),
-    "waiting for the upload": ("GET", "/imagetransfers/*"),
-    "ending the upload": ("POST", "/imagetransfers/*/finalize"),
-    "creating the machine": ("POST", "/vms"),
-    "waiting for the machine": ("GET", "/vms/*"),
-    "attaching": ("POST", "/vms/*/diskattachments"),
-    "listing what is attached": ("GET", "/vms/*/diskattachments"),
-    "looking at the network": ("GET", "/vms/*/nics"),
-}
 # libcurl repeats a request itself when a kept connection ends without an answer: two strikes are one loss.
 ANSWERS: dict[str, dict[str, Any]] = {
     "500": {"status": 500, "times": 1},
@@ -78,54 +60,6 @@ CONNECTIONS: dict[str, dict[str, Any]] = {
     "reset of the checksum's": {"how": "drop", "direction": "down", "bytes": 0, "times": 1, "after": 5},
     "slow": {"how": "slow", "direction": "up", "rate": 4 * MIB},
 }
-
-
-@dataclass
-class Day:
-    """One lab, one point, and what to try on it."""
-
-    lab: RunningLab
-    point: RestorePoint
-    actor: Any
-    number: int = 0
-
-    @property
-    def control(self) -> LabControl:
-        return self.lab.control
-
-    def start(self) -> Job:
-        self.number += 1
-        return support.start_restore(self.actor, self.point, f"{self.point.vm_name}-again-{self.number}")
-
-    def goes_well(self, fault: dict[str, Any], *, strikes: bool = True) -> list[str]:
-        """What is wrong with a restore during which that fault lay in wait."""
-        environment = self.point.vm.environment
-        before = support.on_manager(environment)
-        with self.control.fault(**fault) as laid:
-            job = finished(self.start())
-            struck = laid.struck
-        return self.judge(before, job) if struck or not strikes else ["the fault did not strike"]
-
-    def judge(self, before: support.OnManager, job: Job, *, warnings: int = 0) -> list[str]:
-        if job.state != "succeeded":
-            return [
-                f"{job.state} {job.error_code}: {job.error_message} {job.error_detail}",
-                support.told(job),
-            ]
-        try:
-            support.assert_new_machine(self.lab, before, job)
-        except AssertionError as error:
-            return [f"succeeded, but {error}", support.told(job)]
-        return [] if len(job.warnings) == warnings else [f"warnings: {job.warnings}"]
-
-
-@pytest.fixture
-def day(lab, environment, repository, workers, people) -> Iterator[Day]:
-    point = back_up(people.bob, environment.vms.get(name="legacy-01"))
-    yield Day(lab, point, people.bob)
-    lab.control.clear()
-    for job in Job.objects.active():
-        finished(job, seconds=240)  # else it would be in the way of the next day
 
 
 def _answer(place: str, kind: str) -> dict[str, Any]:
@@ -263,6 +197,24 @@ def test_a_disk_that_is_locked_for_a_while_is_waited_for(day, environment):
     assert day.judge(before, job) == []
 
 
+@pytest.mark.parametrize(
+    ("action", "fields"),
+    [("lock_disk", {"status": "illegal"}), pytest.param("delete_disk", {}, marks=pytest.mark.slow)],
+)
+def test_a_disk_that_was_proven_and_then_lost_is_written_again(day, environment, action, fields):
+    """The next attempt makes the disk anew, which is empty then."""
+    before = support.on_manager(environment)
+    with day.control.fault("phase", of="vm", phase="creation"):
+        job = day.start()
+        support.wait_running(job, "machine")
+        (disk_id,) = Job.objects.get(pk=job.pk).resume_state["disk_ids"].values()
+        day.control.act(action, disk=disk_id, **fields)
+        support.kill_worker(job)
+        support.wait_told(job, "writing it again")
+    finished(job)
+    assert day.judge(before, job) == []
+
+
 # --- what does not pass: a clear end, the Manager as it was, and the next one works ------------------------------
 
 FOREVER: dict[str, tuple[dict[str, Any], str]] = {
@@ -301,25 +253,11 @@ FOREVER: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOREVER)
 def test_what_does_not_pass_ends_the_restore_cleanly(day, environment, name):
-    _ends_cleanly(day, environment, *FOREVER[name])
+    ends_cleanly(day, environment, *FOREVER[name])
 
 
 @pytest.mark.slow
 def test_storage_that_fills_up_ends_the_restore_cleanly(day, environment):
     """A thin disk's; a raw one has its whole size from the start."""
     thin = Day(day.lab, back_up(day.actor, environment.vms.get(name="files-01")), day.actor)
-    _ends_cleanly(thin, environment, {"kind": "disk_full", "bytes": 4 * MIB}, "transfer_broken disk_full")
-
-
-def _ends_cleanly(day: Day, environment: Environment, fault: dict[str, Any], codes: str) -> None:
-    before = support.on_manager(environment)
-    with day.control.fault(**fault):
-        job = finished(day.start(), seconds=200)
-    assert job.state == "failed", support.told(job)
-    assert job.error_code in codes.split(), (job.error_code, job.error_message)
-    assert job.error_message
-    assert job.error_hint
-    assert not job.warnings
-    assert support.on_manager(environment) == before
-    again = finished(day.start())
-    assert day.judge(before, again) == []
+    ends_cleanly(thin, environment, {"kind": "disk_full", "bytes": 4 * MIB}, "transfer_broken disk_full")

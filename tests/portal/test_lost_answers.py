@@ -7,7 +7,7 @@ import ovirtsdk4 as sdk
 import pytest
 from ovirtsdk4 import types
 
-from portal.ovirt import vm_backup
+from portal.ovirt import new_vm, vm_backup
 from portal.ovirt.errors import ManagerBusy, ManagerUnreachable
 from portal.ovirt.vm_backup import BackupImpossible, CheckpointUnusable, MachineChanged
 
@@ -166,3 +166,21 @@ def test_an_event_that_comes_a_moment_late_is_waited_for_but_a_missing_one_is_no
     assert len(waits) == 3
     manager.events = [types.Event(code=10794, description="", time=dt.datetime.now(dt.UTC))]
     assert not vm_backup.ended_well(manager, backup_id=OURS, pause=lambda seconds: None)
+
+
+@pytest.mark.parametrize(
+    ("looks", "well"),
+    [
+        (["ok"], True),
+        (["locked", "locked", "ok"], True),
+        ([None], False),
+        (["locked", None], False),
+        (["illegal"], False),
+        (["locked", "illegal"], False),
+    ],
+)
+def test_an_upload_without_a_record_is_judged_by_its_disk_once_that_is_not_locked(monkeypatch, looks, well):
+    left = list(looks)
+    monkeypatch.setattr(new_vm, "disk_status", lambda *_: left.pop(0))
+    assert new_vm.keeps_disk(None, OURS, pause=lambda seconds: None, timeout_seconds=60) is well
+    assert left == []

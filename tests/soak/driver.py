@@ -4,13 +4,14 @@
 import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from backups.models import RestorePoint
 from backups.store import gc
 from backups.store.verify import verify_repository
+from portal.environments.models import VirtualMachine
 from portal.jobs.models import Job, JobLock
 from portal.jobs.states import ACTIVE
 from tests import private_services
@@ -34,6 +35,9 @@ Tell = Callable[[str], None]
 STOPPED = ("files-01", "legacy-01")
 RUNNING = ("web-01", "db-01", "mail-01")
 MACHINES = (*STOPPED, *RUNNING)
+# Of a compatibility level at which backups take the Manager's automatic snapshot; one is down, the other runs.
+HYBRID = ("files-01", "web-01")
+HYBRID_LEVEL = 7
 # What is done to the repository and not to a machine.
 WHOLE = "-"
 # Of a step that an undisturbed work passes too quickly to be seen, in seconds.
@@ -42,6 +46,36 @@ SHORTEST_STEP = 0.05
 MOST_CHECKPOINTS = 3
 # How many kills may miss (the work was over) before something is wrong with the soak itself.
 MISSES_ALLOWED = 60
+
+
+@contextlib.contextmanager
+def hybrid_machines(stage: Stage) -> Iterator[None]:
+    """Some machines at a level of their own for a while, which they take on while they are down."""
+    with contextlib.ExitStack() as levels:
+        for name in HYBRID:
+            vm = stage.vm(name)
+            with _down(stage, vm):
+                levels.enter_context(support.level(stage.environment, vm, HYBRID_LEVEL))
+        try:
+            yield
+        finally:
+            with contextlib.ExitStack() as down:
+                for name in HYBRID:
+                    down.enter_context(_down(stage, stage.vm(name)))
+                levels.close()
+
+
+@contextlib.contextmanager
+def _down(stage: Stage, vm: VirtualMachine) -> Iterator[None]:
+    if support.is_down(stage.environment, vm):
+        yield
+        return
+    support.set_power(stage.environment, vm, up=False)
+    support.note_power_cut(stage.lab, vm)
+    try:
+        yield
+    finally:
+        support.set_power(stage.environment, vm, up=True)
 
 
 @dataclass(frozen=True)
@@ -197,6 +231,8 @@ class Soak:
             wrong.append(f"machines {sorted(now.vms ^ before.vms)} instead of {vms}")
         if not before.disks <= now.disks or len(now.disks - before.disks) != sum(w.new_disks for w in works):
             wrong.append(f"disks came or went: {sorted(now.disks ^ before.disks)}")
+        if any(now.snapshots.get(vm_id) != found for vm_id, found in before.snapshots.items()):
+            wrong.append(f"snapshots came or went: {before.snapshots} became {now.snapshots}")
         wrong += self._stray_checkpoints(before, now)
         if JobLock.objects.exists():
             wrong.append(f"locks are held: {list(JobLock.objects.values_list('key', flat=True))}")

@@ -12,7 +12,7 @@ import pytest
 from backups.models import Repository
 from backups.store.repository import Repository as Store
 from tests.soak import report
-from tests.soak.driver import Soak
+from tests.soak.driver import Soak, hybrid_machines
 from tests.soak.instants import Instant
 from tests.soak.works import Backup, RestoreAsNew, Stage, Verify
 
@@ -66,11 +66,12 @@ def test_many_kills(stage, workers, capsys):
 
     tell(f"\n{kills} kills, SEED={seed}")
     soak = Soak(stage, workers, random.Random(seed), tell)
-    soak.measure()
-    try:
-        soak.run(kills)
-        wrong = soak.judge_end()
-    finally:
-        report.found.update(soak.summary(), seed=seed)
+    with hybrid_machines(stage):
+        soak.measure()
+        try:
+            soak.run(kills)
+            wrong = soak.judge_end()
+        finally:
+            report.found.update(soak.summary(), seed=seed)
     assert [str(row) for row in soak.rows if not row.right] == []
     assert wrong == []
