@@ -13,8 +13,7 @@ from backups.models import RestorePoint
 from portal.environments.models import VirtualMachine
 from portal.jobs.models import Job
 from tests.flows import support
-from tests.flows.support import back_up
-from tests.flows.test_levels import level
+from tests.flows.support import back_up, level
 from tests.lab_support import LabFault
 from tests.worker_support import finished
 
