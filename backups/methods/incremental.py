@@ -270,6 +270,7 @@ class VmBackup:
         """Finalize and wait. True if the Manager kept the backup's checkpoint trustworthy."""
         hybrid = self.context.memory.get("snapshot_id")
         self.context.remember(all_disks_stored=True)
+        self.leftovers.end_strays(self.context.memory["backup_id"])
         ending = vm_backup.end_backup(
             self.connection,
             vm_id=self.vm_id,

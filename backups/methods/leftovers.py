@@ -150,6 +150,10 @@ class Leftovers:
             timeout_seconds=settings.MANAGER_PHASE_TIMEOUT,
         )
 
+    def end_strays(self, backup_id: str) -> None:
+        """Transfers of an open backup that nobody remembers; it cannot end before they have."""
+        self._end_transfers(self._strays_of(backup_id))
+
     def _strays_of(self, backup_id: str) -> set[str]:
         """Open downloads of the machine's disks, but only while this backup is open: then they can only be its own."""
         state = vm_backup.backup_state(self._connection, vm_id=self._vm_id, backup_id=backup_id)

@@ -79,14 +79,19 @@ def open_transfer(
     began = time.monotonic()
 
     def made_after_all() -> str | None:
-        """The one that a request whose answer was lost has made: the disk had no other before.
-
-        libcurl repeats a request that was cut off, so there may be two: then all but one are ended.
-        """
-        found = sorted(set(open_transfers_of(connection, [disk_id], direction=direction)) - others)
-        for surplus in found[1:]:
-            end_transfer(connection, surplus, pause=pause, timeout_seconds=timeout_seconds)
+        """The one that a request whose answer was lost has made: the disk had no other before."""
+        found = new_ones()
+        end_surplus(found[1:])
         return found[0] if found else None
+
+    def new_ones() -> list[str]:
+        return sorted(set(open_transfers_of(connection, [disk_id], direction=direction)) - others)
+
+    def end_surplus(transfer_ids: list[str]) -> None:
+        """libcurl itself repeats a request that was cut off, without a word: there may be two, of which nobody would
+        read one, and a backup cannot end before its last transfer has."""
+        for transfer_id in transfer_ids:
+            end_transfer(connection, transfer_id, pause=pause, timeout_seconds=timeout_seconds)
 
     def create() -> str | None:
         try:
@@ -108,6 +113,7 @@ def open_transfer(
         create, what="open an image transfer", pause=pause, timeout_seconds=timeout_seconds
     )
     on_created(transfer_id)
+    end_surplus([found for found in new_ones() if found != transfer_id])
     return wait_transferring(connection, transfer_id, pause=pause, timeout_seconds=timeout_seconds)
 
 
@@ -196,7 +202,10 @@ def _ask_to_end(
 
 
 def open_transfers_of(connection: sdk.Connection, disk_ids: Collection[str], *, direction: str) -> list[str]:
-    """Ids of transfers of these disks that have not ended: those whose id was lost with a worker."""
+    """Ids of transfers of these disks that have not ended: those whose id was lost with a worker.
+
+    Only such as this module orders, by their inactivity timeout: not those of another backup program.
+    """
     with calling("list the image transfers"):
         found = _service(connection).list()
     return [
@@ -206,6 +215,7 @@ def open_transfers_of(connection: sdk.Connection, disk_ids: Collection[str], *, 
         and item.image.id in disk_ids
         and text_of(item.direction) == direction
         and text_of(item.phase) not in _ENDED
+        and item.inactivity_timeout == INACTIVITY_TIMEOUT
     ]
 
 
