@@ -129,6 +129,7 @@ class AttachmentCommands:
 
     async def update(self, vm: Vm, attachment: Attachment, request: AttachmentRequest) -> None:
         """Change an attachment; `active` plugs and unplugs (BackendDiskAttachmentResource). Raises EngineFault."""
+        self._core.check_not_held(self._core.disk(attachment.disk_id), "edit Virtual Disk")
         if vm.backup_id is not None:
             raise refused("edit Virtual Disk", "The VM is during a backup operation.")
         if request.active is not None and request.active != attachment.active:
@@ -157,10 +158,15 @@ class AttachmentCommands:
 
         Raises EngineFault."""
         disk = self._core.disk(attachment.disk_id)
+        self._core.check_not_held(disk, "detach Virtual Disk")
         if vm.backup_id is not None:
             raise refused("detach Virtual Disk", "The VM is during a backup operation.")
         if disk.status == "locked":
             raise locked_disks("detach Virtual Disk", [disk.alias])
+        if detach_only and disk.below:
+            # DetachDiskFromVmCommand; the end of the sentence is inferred.
+            text = "The disk is already configured in a snapshot. To detach it, remove the snapshots."
+            raise refused("detach Virtual Disk", text)
         if attachment.active:
             self._hot.check(vm, attachment.interface, "detach Virtual Disk")
         if attachment.active and vm.status != "down":

@@ -6,10 +6,8 @@ real scratch images and bitmaps; this module keeps the phases, locks, records an
 
 import asyncio
 import logging
-import shutil
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
 from lab.engine.checkpoints import CheckpointCommands
 from lab.engine.clock import Poller
@@ -17,6 +15,7 @@ from lab.engine.core import Core, volume_of
 from lab.engine.faults import EngineFault, incomplete, locked_disks, refused
 from lab.engine.hybrid import LEVEL as HYBRID_LEVEL
 from lab.engine.hybrid import HybridFlow
+from lab.engine.scratch import ScratchDisks, backup_event
 from lab.engine.snapshots import SnapshotCommands
 from lab.engine.state import Backup, BackupDisk, Checkpoint, Disk, Vm
 from lab.hypervisor import BitmapBroken, HypervisorError, LiveBackupDisk
@@ -62,6 +61,7 @@ class BackupCommands:
         self._core = core
         self._hybrid = HybridFlow(core, snapshots)
         self._checkpoints = checkpoints
+        self._scratch = ScratchDisks(core)
         self._without_power: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -201,16 +201,15 @@ class BackupCommands:
             domain = self._core.state.storage_domains[disk.storage_domain_id]
             if self._core.faults.fills(domain.id, domain.name):
                 raise BackupFailed(10806)
-            self._add_scratch(vm, backup, disk)
+            self._scratch.add(vm, backup, disk)
         await self._at(vm, backup)
         await self._next(backup, poller)
-        self._scratch_done(backup)
+        self._scratch.done(backup)
         self._stage(backup, "STARTING")
         await self._at(vm, backup)
         await self._next(backup, poller)
         disks = [self._live_disk(backup, member) for member in backup.disks]
-        scratch = self._scratch_dir(backup)
-        scratch.mkdir(parents=True, exist_ok=True)
+        scratch = self._scratch.make_directory(backup)
         try:
             await self._redefine_chain(vm)
             await self._core.hypervisor.begin_live_backup(
@@ -262,7 +261,11 @@ class BackupCommands:
         await self._next(backup, poller)
         disks = [self._core.state.disks[member.disk_id] for member in backup.disks]
         backup.with_bitmap = [disk.id for disk in disks if disk.format == "cow"]
-        await self._hybrid.take(vm, backup, disks)
+        try:
+            await self._hybrid.take(vm, backup, disks)
+        except (HypervisorError, CommandFailed) as error:
+            log.warning("backup %s has no snapshot: %s", backup.id, error)
+            raise BackupFailed(10792) from error
         await self._next(backup, poller)
 
     async def _end_hybrid(self, vm: Vm, backup: Backup, poller: Poller) -> None:
@@ -334,7 +337,7 @@ class BackupCommands:
         """Take down what the flow set up on the host."""
         if backup.live:
             await self._core.hypervisor.end_live_backup(backup.id, drop_checkpoint=not keep_checkpoint)
-            shutil.rmtree(self._scratch_dir(backup), ignore_errors=True)
+            self._scratch.delete_files(backup)
         elif not keep_checkpoint and backup.planned_checkpoint_id is not None:
             for disk in self._bitmap_disks(backup):
                 await self._core.hypervisor.remove_bitmap(volume_of(disk), backup.planned_checkpoint_id)
@@ -364,8 +367,7 @@ class BackupCommands:
         self._event(backup, code, text, "error")
 
     def _close(self, vm: Vm, backup: Backup, stage: str) -> None:
-        for disk_id in backup.scratch_disk_ids:
-            self._core.state.disks.pop(disk_id, None)
+        self._scratch.forget(backup)
         for member in backup.disks:
             member.mode = None
             disk = self._core.state.disks.get(member.disk_id)
@@ -403,48 +405,12 @@ class BackupCommands:
             self._stage(backup, "FAILED")
         return [backup.id for backup in orphans]
 
-    def _scratch_dir(self, backup: Backup) -> Path:
-        return self._core.directory / "scratch" / backup.id
-
-    def _add_scratch(self, vm: Vm, backup: Backup, disk: Disk) -> None:
-        """The scratch image as the API shows it: a disk on the same domain."""
-        image_id = str(uuid.uuid4())
-        scratch = Disk(
-            id=str(uuid.uuid4()),
-            alias=f"VM {vm.name} backup {backup.id} scratch disk for {disk.alias}",
-            description=f"Backup {backup.id} scratch disk",
-            format="cow",
-            provisioned_size=disk.provisioned_size,
-            sparse=True,
-            storage_domain_id=disk.storage_domain_id,
-            image_id=image_id,
-            path=self._scratch_dir(backup) / image_id,
-            created=self._core.clock.now(),
-            status="locked",
-            content_type="backup_scratch",
-        )
-        self._core.state.disks[scratch.id] = scratch
-        backup.scratch_disk_ids.append(scratch.id)
-        text = f"Scratch disk creation for VM {{v}} backup {{b}} disk {disk.alias} started (User: {{u}})."
-        self._event(backup, 10799, text)
-
-    def _scratch_done(self, backup: Backup) -> None:
-        for disk_id, member in zip(backup.scratch_disk_ids, backup.disks, strict=True):
-            self._core.state.disks[disk_id].status = "ok"
-            alias = self._core.state.disks[member.disk_id].alias
-            text = f"Scratch disk creation for VM {{v}} backup {{b}} disk {alias} succeeded (User: {{u}})."
-            self._event(backup, 10805, text)
-
     def _stage(self, backup: Backup, stage: str) -> None:
         backup.stage = stage
         backup.modified = self._core.clock.now()
 
     def _event(self, backup: Backup, code: int, text: str, severity: str = "normal") -> None:
-        vm = self._core.state.vms.get(backup.vm_id)
-        name = vm.name if vm else backup.vm_id
-        description = text.replace("{b}", backup.id).replace("{v}", name)
-        description = description.replace("{u}", self._core.events.user_name)
-        self._core.events.add(code, description, severity, vm_id=backup.vm_id)
+        backup_event(self._core, backup, code, text, severity)
 
     def forget_old(self) -> None:
         """Records of finished backups go after 15 minutes, of failed ones after 30."""

@@ -12,7 +12,7 @@ from lab.control.book import FaultBook
 from lab.control.link import Link
 from lab.engine.clock import Clock
 from lab.engine.events import EventLog
-from lab.engine.faults import EntityMissing
+from lab.engine.faults import EntityMissing, disk_in_memory_lock
 from lab.engine.jobs import JobBook
 from lab.engine.state import Backup, Disk, FrozenVolume, Host, State, Vm
 from lab.hypervisor import Hypervisor, Volume
@@ -83,6 +83,12 @@ class Core:
             return self.state.disks[disk_id]
         except KeyError:
             raise EntityMissing(disk_id) from None
+
+    def check_not_held(self, disk: Disk, action: str) -> None:
+        """A hybrid backup holds its disks in the engine's memory alone, until it is over (HybridBackupCommand,
+        getExclusiveLocks()); a lock is taken before anything else is looked at. Raises EngineFault."""
+        if self.state.is_in_hybrid_backup(disk.id):
+            raise disk_in_memory_lock(action)
 
     def backup(self, backup_id: str) -> Backup:
         """Raises EntityMissing, also when the record has been dropped."""

@@ -143,6 +143,7 @@ class DiskCommands:
 
     async def update(self, disk: Disk, request: DiskRequest) -> None:
         """Change what may be changed of an existing disk. Raises EngineFault."""
+        self._core.check_not_held(disk, "edit Virtual Disk")
         if disk.status == "locked":
             raise locked_disks("edit Virtual Disk", [disk.alias])
         if request.backup == "incremental" and disk.format == "raw":
@@ -181,6 +182,7 @@ class DiskCommands:
 
     def remove(self, disk: Disk) -> None:
         """Start the removal. Refused while locked, in a transfer, or plugged to a VM that is not down."""
+        self._core.check_not_held(disk, "remove Virtual Disk")
         if disk.status == "locked":
             raise locked_disks("remove Virtual Disk", [disk.alias])
         state = self._core.state

@@ -29,6 +29,11 @@ def locked_disks(action: str, aliases: list[str]) -> EngineFault:
     return EngineFault(409, f"[Cannot {action}: {text}]")
 
 
+def disk_in_memory_lock(action: str) -> EngineFault:
+    """A command holds the disk though its status is `ok` (ACTION_TYPE_FAILED_DISK_IS_LOCKED)."""
+    return EngineFault(409, f"[Cannot {action}: Disk is locked. Please try again later.]")
+
+
 def incomplete(kind: str, fields: str, method: str = "add") -> EngineFault:
     """A required element is missing, e.g. `Vm [name] required for add`."""
     return EngineFault(400, f"{kind} [{fields}] required for {method}", "Incomplete parameters")

@@ -358,5 +358,10 @@ class State:
     def transfers_of_backup(self, backup_id: str) -> list[Transfer]:
         return [t for t in self.transfers.values() if t.backup_id == backup_id]
 
+    def is_in_hybrid_backup(self, disk_id: str) -> bool:
+        """Of an open one."""
+        open_ones = (b for b in self.backups.values() if b.hybrid and not b.over)
+        return any(member.disk_id == disk_id for backup in open_ones for member in backup.disks)
+
     def open_transfers_of_disk(self, disk_id: str) -> list[Transfer]:
         return [t for t in self.transfers.values() if t.disk_id == disk_id and not t.over]

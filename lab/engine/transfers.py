@@ -123,6 +123,7 @@ class TransferCommands:
 
     def _check_disk(self, disk: Disk, *, frozen: bool) -> None:
         """`frozen`: a volume of a snapshot is read, which a running VM does not write to."""
+        self._core.check_not_held(disk, ACTION)
         others = [t for t in self._core.state.open_transfers_of_disk(disk.id) if t.backup_id is None]
         if any(t.upload for t in others):
             raise refused(ACTION, f"Disk {disk.alias} is being transferred.")

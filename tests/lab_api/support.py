@@ -119,12 +119,17 @@ class Client:
         return [a.disk.id for a in self.vm(vm_id).disk_attachments_service().list()]
 
     def start_backup(
-        self, vm_id: str, disk_ids: list[str] | None = None, since: str | None = None, **more: Any
+        self,
+        vm_id: str,
+        disk_ids: list[str] | None = None,
+        since: str | None = None,
+        query: dict[str, str] | None = None,
+        **more: Any,
     ) -> Any:
-        """The backup, `ready` or over."""
+        """The backup, `ready` or over. `query`: what goes into the request's address."""
         disks = [types.Disk(id=disk_id) for disk_id in disk_ids or self.disk_ids(vm_id)]
         backups = self.vm(vm_id).backups_service()
-        backup = backups.add(types.Backup(disks=disks, from_checkpoint_id=since, **more))
+        backup = backups.add(types.Backup(disks=disks, from_checkpoint_id=since, **more), query=query)
         service = backups.backup_service(backup.id)
         over = (types.BackupPhase.READY, types.BackupPhase.FAILED, types.BackupPhase.SUCCEEDED)
 
