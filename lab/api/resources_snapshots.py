@@ -25,6 +25,7 @@ def register(router: Router) -> None:
     add("GET", "disks/{disk}/disksnapshots", list_disk_snapshots)
     add("GET", "disks/{disk}/disksnapshots/{volume}", get_disk_snapshot)
     add("GET", "storagedomains/{domain}/disksnapshots", list_domain_snapshots)
+    add("GET", "storagedomains/{domain}/disksnapshots/{volume}", get_domain_snapshot)
 
 
 def _vm(call: Call) -> Vm:
@@ -133,11 +134,20 @@ async def get_disk_snapshot(call: Call) -> ET.Element:
     raise EntityMissing(call.ids["volume"])
 
 
-async def list_domain_snapshots(call: Call) -> ET.Element:
+def _domain_volumes(call: Call, *, active: bool) -> list[ET.Element]:
     state = call.manager.core.state
     if call.ids["domain"] not in state.storage_domains:
         raise EntityMissing(call.ids["domain"])
     disks = [disk for disk in state.disks.values() if disk.storage_domain_id == call.ids["domain"]]
-    active = call.flag("include_active")
-    elements = [element for disk in disks for element in _volumes(call, disk, active=active)]
-    return collection("disk_snapshots", elements)
+    return [element for disk in disks for element in _volumes(call, disk, active=active)]
+
+
+async def list_domain_snapshots(call: Call) -> ET.Element:
+    return collection("disk_snapshots", _domain_volumes(call, active=call.flag("include_active")))
+
+
+async def get_domain_snapshot(call: Call) -> ET.Element:
+    for element in _domain_volumes(call, active=True):
+        if element.get("id") == call.ids["volume"]:
+            return element
+    raise EntityMissing(call.ids["volume"])

@@ -35,6 +35,8 @@ class SnapshotRequest:
 class SnapshotCommands:
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._creating: set[str] = set()
+        """Ids of VMs of which a client's snapshot is being taken."""
 
     def get(self, vm: Vm, snapshot_id: str) -> Snapshot | None:
         """None for the active one. Raises EntityMissing."""
@@ -50,10 +52,13 @@ class SnapshotCommands:
         if not request.description:
             raise incomplete("Snapshot", "description")
         disks = self._disks(vm, request.disk_ids)
-        if vm.snapshot_in_work is not None:
-            raise refused(CREATE, RUNNING_OPERATION)
         if vm.backup_id is not None or vm.hybrid_backup_id is not None:
             raise refused(CREATE, DURING_BACKUP)
+        if vm.id in self._creating:
+            # The lock of the other creation; it is asked for before the VM's snapshots are looked at.
+            raise refused(CREATE, f"Snapshot is currently being created for VM {vm.name}.")
+        if vm.snapshot_in_work is not None:
+            raise refused(CREATE, RUNNING_OPERATION)
         if vm.status not in ("up", "down", "paused"):
             raise refused(CREATE, "The Virtual Machine should be in Up or Down status.")
         locked = [disk.alias for disk in disks if disk.status == "locked"]
@@ -61,6 +66,7 @@ class SnapshotCommands:
             raise locked_disks(CREATE, locked)
         snapshot = self.record(vm, request.description, disks, persist_memory=request.persist_memory)
         vm.snapshot_in_work = snapshot.id
+        self._creating.add(vm.id)
         self._event(vm, snapshot, 45, "Snapshot '{s}' creation for VM '{v}' was initiated by {u}.")
         self._core.spawn(self._add(vm, snapshot, disks), f"snapshot {snapshot.id}")
         return snapshot
@@ -118,6 +124,7 @@ class SnapshotCommands:
             for disk in disks:
                 disk.status = "ok"
             vm.snapshot_in_work = None
+            self._creating.discard(vm.id)
         snapshot.status = "ok"
         self._event(vm, snapshot, 68, "Snapshot '{s}' creation for VM '{v}' has been completed.")
 
