@@ -19,7 +19,8 @@ from tests.lab_api.test_backup_rules import FAILED, READY, SUCCEEDED, forget_che
 from tests.lab_data.support import read_dirty, save_all
 from tests.lab_support import LabControl, RunningLab, start_lab
 
-pytestmark = pytest.mark.lab
+# A lab of its own and many merges; a short hybrid backup runs in the suite with tests/flows/test_hybrid.py.
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 FULL, INCREMENTAL = types.DiskBackupMode.FULL, types.DiskBackupMode.INCREMENTAL
 OK = types.DiskStatus.OK
 DESCRIPTION = "Auto-generated for Backup VM"
