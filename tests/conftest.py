@@ -14,6 +14,7 @@ from portal.accounts.models import Team, User
 from portal.accounts.roles import Role
 from portal.environments import services as environments
 from portal.environments.models import Environment
+from tests import flushing
 from tests.factories import MembershipFactory, TeamFactory, UserFactory
 from tests.lab_support import RunningLab, start_lab
 from tests.worker_support import Workers
@@ -29,6 +30,12 @@ class People:
     carol: User
     dave: User
     root: User
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_flush() -> Iterator[None]:
+    with flushing.repeated_after_a_deadlock():
+        yield
 
 
 @pytest.fixture
