@@ -92,7 +92,7 @@ class RepositoryMeasurement(models.Model):
 class RestorePointQuerySet(models.QuerySet["RestorePoint"]):
     def visible_to(self, user: User) -> RestorePointQuerySet:
         """Those of VMs that the person may see."""
-        if user.is_platform_admin:
+        if user.reaches_every_machine:
             return self
         return self.filter(vm__in=VirtualMachine.objects.visible_to(user))
 

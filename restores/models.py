@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 class RestoreQuerySet(models.QuerySet["Restore"]):
     def visible_to(self, user: User) -> RestoreQuerySet:
         """Those from VMs that the person may see, and those asked for by the person."""
-        if user.is_platform_admin:
+        if user.reaches_every_machine:
             return self
-        return self.filter(
-            Q(point__vm__in=VirtualMachine.objects.visible_to(user)) | Q(job__requested_by=user)
-        )
+        if not user.is_active:
+            return self.none()
+        found = Q(point__vm__in=VirtualMachine.objects.visible_to(user))
+        if user.counts_beyond_teams:
+            found |= Q(job__requested_by=user)
+        return self.filter(found)
 
 
 class Restore(models.Model):

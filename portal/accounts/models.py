@@ -4,21 +4,55 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 
-from portal.accounts.roles import Role
+from portal.accounts.limits import Limits
+from portal.accounts.roles import Capability, Role
 
 
 class User(AbstractUser):
-    """A person. `is_superuser` is the platform admin of the rights in roles.py."""
+    """A person, or a service account. `is_superuser` is the platform admin of the rights in roles.py.
+
+    `limits` are those of the token by which this request came in; None for a person at a page.
+    """
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    is_service = models.BooleanField(
+        "service account",
+        default=False,
+        help_text="A program: it has no password, cannot sign in, and is known by its tokens alone.",
+    )
+    limits: Limits | None = None
 
     @property
     def is_platform_admin(self) -> bool:
-        return self.is_active and self.is_superuser
+        """May do what only platform admins may: Managers, repositories, people, settings."""
+        admin_here = self.limits is None or (self.limits.admin and self.limits.team_id is None)
+        return self.is_active and self.is_superuser and admin_here
+
+    @property
+    def reaches_every_machine(self) -> bool:
+        """Sees all machines without a role on any: a platform admin, unless a token ties them to one team."""
+        tied = self.limits is not None and self.limits.team_id is not None
+        return self.is_active and self.is_superuser and not tied
+
+    def keeps(self, capability: Capability) -> bool:
+        """Whether this request's token, if any, leaves the capability. Says nothing about roles."""
+        return self.limits is None or capability in self.limits.capabilities
+
+    @property
+    def team_filter(self) -> dict[str, Any]:
+        """Narrows machines to the teams that count in this request: `{"teams__memberships__user": …}`."""
+        tied = {"teams": self.limits.team_id} if self.limits and self.limits.team_id is not None else {}
+        return {"teams__memberships__user": self, **tied}
+
+    @property
+    def counts_beyond_teams(self) -> bool:
+        """Grants on single machines and one's own jobs count too: not for a token tied to one team."""
+        return self.limits is None or self.limits.team_id is None
 
     @property
     def display_name(self) -> str:

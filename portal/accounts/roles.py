@@ -10,6 +10,8 @@ Roles are held on a team (for all of its VMs) or on one VM; a person's rights on
   people.
 - Platform admins (superusers) may do everything, and alone manage Managers and repositories.
 
+A token only ever narrows its owner's rights (limits.py).
+
 Not your VM: it does not exist for you (404). Not your role: refused (403).
 """
 

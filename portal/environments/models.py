@@ -67,24 +67,27 @@ class Environment(models.Model):
 
 class VirtualMachineQuerySet(models.QuerySet["VirtualMachine"]):
     def visible_to(self, user: User) -> VirtualMachineQuerySet:
-        """Any role on one of the VM's teams or on the VM itself; platform admins see all."""
-        if user.is_platform_admin:
+        """Any role on one of the VM's teams or on the VM itself; platform admins see all. A token narrows it."""
+        if user.reaches_every_machine:
             return self
         if not user.is_active:
             return self.none()
-        return self.filter(Q(teams__memberships__user=user) | Q(grants__user=user)).distinct()
+        found = Q(**user.team_filter)
+        if user.counts_beyond_teams:
+            found |= Q(grants__user=user)
+        return self.filter(found).distinct()
 
     def allowing(self, user: User, capability: Capability) -> VirtualMachineQuerySet:
-        """Those on which `user` holds a role with `capability`."""
-        if user.is_platform_admin:
-            return self
-        if not user.is_active:
+        """Those on which `user` holds a role with `capability`, and whose token, if any, leaves it."""
+        if not user.is_active or not user.keeps(capability):
             return self.none()
+        if user.reaches_every_machine:
+            return self
         roles = roles_with(capability)
-        return self.filter(
-            Q(teams__memberships__user=user, teams__memberships__role__in=roles)
-            | Q(grants__user=user, grants__role__in=roles)
-        ).distinct()
+        found = Q(**user.team_filter, teams__memberships__role__in=roles)
+        if user.counts_beyond_teams:
+            found |= Q(grants__user=user, grants__role__in=roles)
+        return self.filter(found).distinct()
 
     def present(self) -> VirtualMachineQuerySet:
         return self.filter(gone_at=None)

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 class JobQuerySet(models.QuerySet["Job"]):
     def visible_to(self, user: User) -> JobQuerySet:
         """Jobs on VMs that the person may see, and those they asked for themselves."""
-        if user.is_platform_admin:
+        if user.reaches_every_machine:
             return self
         if not user.is_active:
             return self.none()
-        return self.filter(Q(vm__in=VirtualMachine.objects.visible_to(user)) | Q(requested_by=user))
+        found = Q(vm__in=VirtualMachine.objects.visible_to(user))
+        if user.counts_beyond_teams:
+            found |= Q(requested_by=user)
+        return self.filter(found)
 
     def active(self) -> JobQuerySet:
         return self.filter(state__in=ACTIVE)
