@@ -35,6 +35,19 @@ class LabVm:
     status: str
 
 
+def write_client_config(home: Path, name: str, section: str, lab: "RunningLab") -> None:
+    """`~/.config/NAME` with the lab as SECTION, as the SDK's examples and `ovirt-img` read it."""
+    config = home / ".config" / name
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(
+        f"[{section}]\n"
+        f"engine_url = {lab.engine_url}\n"
+        f"username = {lab.username}\n"
+        f"password = {lab.password}\n"
+        f"cafile = {lab.ca_file}\n"
+    )
+
+
 class ControlRefused(Exception):
     """The control endpoint said no; the text is its own."""
 

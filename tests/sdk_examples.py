@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab_support import RunningLab
+from tests.lab_support import RunningLab, write_client_config
 
 SDK = "ovirt-engine-sdk-python"
 SDK_VERSION = "4.6.3"
@@ -79,15 +79,7 @@ class Examples:
             "password": lab.password,
             "ca_file": lab.ca_file,
         }
-        config = home / ".config" / "ovirt.conf"
-        config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(
-            f"[{SECTION}]\n"
-            f"engine_url = {lab.engine_url}\n"
-            f"username = {lab.username}\n"
-            f"password = {lab.password}\n"
-            f"cafile = {lab.ca_file}\n"
-        )
+        write_client_config(home, "ovirt.conf", SECTION, lab)
 
     def run(
         self, script: str, *arguments: str, check: bool = True, timeout: float = 120

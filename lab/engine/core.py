@@ -105,28 +105,21 @@ class Core:
 
 def volume_of(disk: Disk) -> Volume:
     """The active volume, on top of those that it lies on."""
-    below = tuple(_frozen(disk, layer) for layer in disk.below)
-    return Volume(
-        disk_id=disk.id,
-        volume_id=disk.image_id,
-        path=disk.path,
-        format="cow" if disk.format == "cow" else "raw",
-        virtual_size=disk.provisioned_size,
-        sparse=disk.sparse,
-        below=below,
-    )
+    below = tuple(_volume(disk, layer) for layer in disk.below)
+    return replace(_volume(disk, disk), below=below)
 
 
 def frozen_volume_of(disk: Disk, image_id: str) -> Volume | None:
     """A volume of a snapshot of the disk, on top of those that it lies on; None if the disk has none with that id."""
     for at, layer in enumerate(disk.below):
         if layer.image_id == image_id:
-            below = tuple(_frozen(disk, each) for each in disk.below[:at])
-            return replace(_frozen(disk, layer), below=below)
+            below = tuple(_volume(disk, each) for each in disk.below[:at])
+            return replace(_volume(disk, layer), below=below)
     return None
 
 
-def _frozen(disk: Disk, layer: FrozenVolume) -> Volume:
+def _volume(disk: Disk, layer: Disk | FrozenVolume) -> Volume:
+    """One volume of a disk, the active one or one below it, without those that it lies on."""
     return Volume(
         disk_id=disk.id,
         volume_id=layer.image_id,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.lab_support import RunningLab
+from tests.lab_support import RunningLab, write_client_config
 
 SECTION = "lab"
 COMMAND = Path(sys.executable).with_name("ovirt-img")
@@ -19,15 +19,7 @@ class OvirtImg:
 
     def __init__(self, lab: RunningLab, home: Path) -> None:
         self._home = home
-        config = home / ".config" / "ovirt-img.conf"
-        config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(
-            f"[{SECTION}]\n"
-            f"engine_url = {lab.engine_url}\n"
-            f"username = {lab.username}\n"
-            f"password = {lab.password}\n"
-            f"cafile = {lab.ca_file}\n"
-        )
+        write_client_config(home, "ovirt-img.conf", SECTION, lab)
 
     def run(self, command: str, *arguments: str) -> list[dict[str, Any]]:
         """`ovirt-img COMMAND -c lab --output json …`: what it told of its progress.

@@ -1,23 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-import pytest
+"""Restores are tested on the same machine and point as backups."""
 
-from backups import services
-from backups.models import Repository, RestorePoint
-from portal.environments.models import VirtualMachine
-from tests.backups.support import publish
-from tests.factories import DiskFactory, VmFactory
+from tests.backups.conftest import point, vm
 
-
-@pytest.fixture
-def vm(people) -> VirtualMachine:
-    """A machine of the team, with one disk that can be backed up."""
-    vm = VmFactory(name="web-01")
-    vm.teams.add(people.team)
-    DiskFactory(vm=vm)
-    return vm
-
-
-@pytest.fixture
-def point(repository: Repository, vm: VirtualMachine) -> RestorePoint:
-    """Published in a real repository."""
-    return services.record_point(repository, vm, publish(repository, vm), None)
+__all__ = ["point", "vm"]
