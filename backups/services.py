@@ -24,7 +24,9 @@ from backups.upkeep import repository_facts, start_collection, verify_repository
 from portal.accounts.roles import Capability
 from portal.audit import services as audit
 from portal.environments.models import VirtualMachine
-from portal.jobs import locks
+from portal.events import services as events
+from portal.events.kinds import EventKind
+from portal.jobs import announce, locks
 from portal.jobs import services as jobs
 from portal.jobs.models import Job, JobLock
 
@@ -152,7 +154,25 @@ def record_point(
                 _disk_row(point, position, disk, manifest["indexes"][disk["disk_id"]])
                 for position, disk in enumerate(manifest["disks"])
             )
+        if made and job is not None:
+            _announce_point(point, job)
     return point
+
+
+def _announce_point(point: RestorePoint, job: Job) -> None:
+    """Only what this portal has just made: an imported point is no news."""
+    told = {
+        "id": str(point.uuid),
+        "taken_at": point.taken_at.isoformat(),
+        "mode": point.mode,
+        "method": point.method,
+        "consistency": point.consistency,
+        "size_bytes": point.size_bytes,
+        "repository": {"id": str(point.repository.uuid), "name": point.repository.name},
+        "url": point.get_absolute_url(),
+    }
+    data = {**announce.facts(job), "restore_point": told}
+    events.emit(EventKind.POINT_CREATED, vm=point.vm, job=job, data=data)
 
 
 def _excluded(told: Any) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 TRANSPORT_ALIASES["folder"] = "portal.broker:Transport"
 app = Celery("portal")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["portal.jobs", "portal.environments", "backups", "restores"])
+app.autodiscover_tasks(["portal.jobs", "portal.events", "portal.environments", "backups", "restores"])
 
 
 @app.on_after_finalize.connect
@@ -25,6 +25,11 @@ def _schedule(sender: Celery, **_: Any) -> None:
     sender.conf.beat_schedule = {
         "ring-jobs": {
             "task": "jobs.ring",
+            "schedule": float(settings.JOB_RING_AFTER),
+            "options": {"expires": settings.JOB_RING_AFTER * 3},
+        },
+        "number-events": {
+            "task": "events.number",
             "schedule": float(settings.JOB_RING_AFTER),
             "options": {"expires": settings.JOB_RING_AFTER * 3},
         },

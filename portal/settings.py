@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "portal.audit",
     "portal.accounts",
     "portal.environments",
+    "portal.events",
     "portal.jobs",
     "backups",
     "restores",

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from portal.jobs import clock, locks, services
+from portal.jobs import announce, clock, locks, services
 from portal.jobs.models import Job, JobAttempt, JobStep
 from portal.jobs.states import JobState, StepState
 
@@ -50,6 +50,7 @@ def _take_back(job: Job, limit: dt.datetime) -> bool:
                 f"What it had begun on the Manager may still be there: {_leftovers(job)}.",
                 error_hint="Look at the workers' logs, clean up on the Manager, then try again.",
             )
+            announce.ended(job.pk)
         else:
             interrupted.update(state=JobState.PENDING)
     log.warning("Job %s was taken back from a silent worker.", job.uuid)

@@ -27,7 +27,7 @@ from django.utils import timezone
 
 from portal import logs
 from portal.errors import PortalError
-from portal.jobs import clock, locks, services
+from portal.jobs import announce, clock, locks, services
 from portal.jobs.context import JobContext
 from portal.jobs.errors import ClaimLost, GaveUp, JobCancelled, JobInterrupted
 from portal.jobs.models import Job, JobAttempt
@@ -85,6 +85,8 @@ def claim(job_id: int) -> Job | None:
             JobAttempt.objects.create(
                 job=job, number=job.attempts_made, claim=token, worker=f"{socket.gethostname()}:{os.getpid()}"
             )
+            if job.attempts_made == 1:
+                announce.started(job)
     except locks.LockHeld as held:
         Job.objects.filter(pk=job_id, state=JobState.PENDING).update(
             waiting_for=_waits_for(job, held)[:300], rung_at=Now()
@@ -160,6 +162,8 @@ def _finish(
         locks.release(context.job)
         if state == JobState.INTERRUPTED:
             Job.objects.filter(pk=context.job.pk, state=JobState.INTERRUPTED).update(state=JobState.PENDING)
+        else:
+            announce.ended(context.job.pk)
     if state == JobState.INTERRUPTED and not delay:
         services.ring(context.job.pk, context.job.task)
     services.ring_after_release([item["key"] for item in context.job.lock_keys])

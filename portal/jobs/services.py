@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 
 from portal.audit import services as audit
 from portal.errors import NotAllowed
-from portal.jobs import clock
+from portal.jobs import announce, clock
 from portal.jobs.errors import JobNotCancellable, JobNotRetryable
 from portal.jobs.locks import LockRequest
 from portal.jobs.models import Job
@@ -49,6 +49,8 @@ def create_job(
         params=params or {},
         **fields,
     )
+    if job.state == JobState.WAITING:
+        announce.waiting(job.pk)
     transaction.on_commit(partial(ring, job.pk, task))
     return job
 
@@ -103,6 +105,8 @@ def cancel_job(*, actor: Any, job: Job, via: str = "page") -> Job:
         # What an earlier attempt made outside is cleaned up by a worker: now, not when a person or a delay ends.
         Job.objects.filter(pk=job.pk, state=JobState.WAITING).update(state=JobState.PENDING, waiting_for="")
         transaction.on_commit(partial(_ring_if_pending, job.pk, job.task))
+        if ended:
+            announce.ended(job.pk)
         audit.record("job.cancel", actor=actor, subject=job, via=via)
     job.refresh_from_db()
     return job

@@ -7,6 +7,8 @@ import pytest
 from backups import services
 from backups.models import Repository, RestorePoint, RestorePointDisk
 from backups.store.errors import StoreError
+from portal.events.kinds import EventKind
+from portal.events.models import Event
 from tests.backups.support import disk_of, publish
 from tests.factories import JobFactory
 
@@ -38,6 +40,10 @@ def test_recording_it_again_changes_nothing(repository, vm):
     RestorePoint.objects.update(verify_problem="found meanwhile")
     again = services.record_point(repository, vm, stored, None)
     assert again.pk == first.pk
+    told = Event.objects.get()
+    assert (told.kind, told.vm) == (EventKind.POINT_CREATED, vm)
+    assert told.data["restore_point"]["id"] == str(first.uuid)
+    assert told.data["vm"]["name"] == vm.name
     assert (RestorePoint.objects.count(), RestorePointDisk.objects.count()) == (1, 2)
     assert (again.verify_problem, again.job) == ("found meanwhile", first.job)
 
