@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from backups import services, upkeep
 from backups.errors import ImportRefused
-from backups.models import Repository, RestorePoint
+from backups.models import OTHER_MANIFEST, Repository, RestorePoint
 from backups.store.errors import PointCorrupt, StoreError
 from backups.store.marks import Mark, Standing
 from backups.store.repository import PointRef
@@ -207,7 +207,7 @@ def _mirror(
     for mark, word in ((standing.pinned, "pinned"), (standing.held, "held")):
         if mark is not None or not lost:
             values |= _who(mark, word)
-    problem = _problem(stored, standing)
+    problem = _problem(point, stored, standing)
     # A damage that was found here stays until a verification here finds the point whole.
     if problem or not point.verify_problem:
         values["verify_problem"] = problem
@@ -239,10 +239,12 @@ def _deleted(ref: PointRef, standing: Standing) -> dict[str, Any]:
     }
 
 
-def _problem(stored: StoredPoint, standing: Standing) -> str:
+def _problem(point: RestorePoint, stored: StoredPoint, standing: Standing) -> str:
     """Cheap to see now; a verification finds the rest."""
     if standing.damaged is not None:
         return _text(standing.damaged, "problem", 1000) or "Found damaged before it was imported."
+    if stored.manifest_sha256 != point.manifest_sha256:
+        return OTHER_MANIFEST
     return "" if stored.manifest_is_as_published() else "manifest.json was changed after it was published."
 
 

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.urls import reverse
 
+from backups.store.errors import PointCorrupt
 from backups.store.repository import PointRef
 from backups.store.repository import Repository as Store
 from backups.store.stored import StoredPoint
@@ -87,6 +88,12 @@ class RepositoryMeasurement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.repository}, {self.at:%Y-%m-%d %H:%M} UTC"
+
+
+OTHER_MANIFEST = (
+    "The manifest.json of this restore point is not the one that was published: it was changed, or all of the "
+    "point's files were exchanged. They were left as they are."
+)
 
 
 class RestorePointQuerySet(models.QuerySet["RestorePoint"]):
@@ -184,8 +191,20 @@ class RestorePoint(models.Model):
         return PointRef(str(environment), str(vm.manager_id), str(self.uuid), self.deleted_at is not None)
 
     def open(self) -> StoredPoint:
-        """The point's files. Raises StoreError."""
-        return self.repository.open().open_ref(self.ref)
+        """The point's files, as they were when the row was made. Raises StoreError."""
+        return self.unchanged(self.repository.open().open_ref(self.ref))
+
+    def unchanged(self, stored: StoredPoint) -> StoredPoint:
+        """`stored`, if its manifest is the one that this row was made from.
+
+        Files that were exchanged together (manifest, indexes and marks) agree with each other; only the row knows
+        that they are others. Raises PointCorrupt.
+        """
+        if stored.manifest_sha256 != self.manifest_sha256:
+            raise PointCorrupt(
+                OTHER_MANIFEST, hint="Put the files back from a copy, or choose another restore point."
+            )
+        return stored
 
     def allows(self, user: User, capability: Capability) -> bool:
         return self.vm.allows(user, capability)

@@ -18,7 +18,7 @@ from backups.errors import BackupAlreadyRunning, NoRepository, NothingToBackUp, 
 from backups.keeping import hold_point, pin_point, release_hold, undelete_point, unpin_point
 from backups.models import Repository, RestorePoint, RestorePointDisk, default_repository
 from backups.store.errors import PointNotFound
-from backups.store.points import StoredPoint, file_sha256
+from backups.store.points import StoredPoint
 from backups.store.repository import Repository as Store
 from backups.upkeep import repository_facts, start_collection, verify_repository
 from portal.accounts.roles import Capability
@@ -146,7 +146,7 @@ def record_point(
                 "bytes_stored": manifest["bytes_stored"],
                 "dirty_bytes": manifest["dirty_bytes"],
                 "duration_seconds": manifest["duration_seconds"],
-                "manifest_sha256": file_sha256(stored.folder / "manifest.json"),
+                "manifest_sha256": stored.manifest_sha256,
             },
         )
         if made:

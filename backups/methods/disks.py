@@ -108,11 +108,12 @@ def _open_base(backup: VmBackup) -> StoredPoint | None:
 
 def _find_base(backup: VmBackup, known: str) -> StoredPoint:
     """The base, also if somebody deleted it meanwhile: it lies in the trash, whole, for longer than a job takes."""
-    ref = RestorePoint.objects.select_related("vm__environment").get(uuid=known).ref
+    point = RestorePoint.objects.select_related("vm__environment").get(uuid=known)
     try:
-        return backup.store.open_ref(replace(ref, trashed=False))
+        stored = backup.store.open_ref(replace(point.ref, trashed=False))
     except PointNotFound:
-        return backup.store.open_ref(replace(ref, trashed=True))
+        stored = backup.store.open_ref(replace(point.ref, trashed=True))
+    return point.unchanged(stored)
 
 
 def _index_of_base(backup: VmBackup, base: StoredPoint, disk_id: str) -> IndexReader:

@@ -21,7 +21,7 @@ def run(context: JobContext) -> None:
     with context.step("verify", "Reading and re-hashing every chunk") as step:
         context.progress.plan(_stored_bytes(point))
         try:
-            stored = store.open_ref(point.ref)
+            stored = point.unchanged(store.open_ref(point.ref))
             result = verify_point(stored, on_progress=context.progress.advance)
         except (IndexCorrupt, PointCorrupt) as error:
             _note_damage([point.pk], error.message)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from backups import upkeep
 from backups.errors import RepositoryDamaged
 from backups.hurt import HurtByChunk
-from backups.models import Repository, RestorePoint
+from backups.models import OTHER_MANIFEST, Repository, RestorePoint
 from backups.store import usage, verify
 from backups.store.errors import RepositoryBusy, RepositoryMismatch, RepositoryMissing
 from backups.store.repository import PointRef
@@ -112,9 +112,11 @@ def _look_at_points(context: JobContext, repository: Repository, store: Store, b
         missed = set(known.values_list("uuid", flat=True))
         for found in verify.verify_points(store, watch=lambda *_: context.check()):
             count += 1
+            point = RestorePoint.objects.filter(repository=repository, uuid=found.ref.point_uuid).first()
+            found = _compared(found, point)
             hurt += not found.good
             by_chunk.add(found)
-            _note(context, repository, store, found)
+            _note(context, store, found, point)
             missed.discard(UUID(found.ref.point_uuid))
         hurt += _note_gone(store, known.filter(uuid__in=missed))
         for name in store.changed_files():
@@ -136,7 +138,14 @@ def _note_gone(store: Store, rows: QuerySet[RestorePoint]) -> int:
     return gone
 
 
-def _note(context: JobContext, repository: Repository, store: Store, found: PointResult) -> None:
+def _compared(found: PointResult, point: RestorePoint | None) -> PointResult:
+    """With what only the row can tell: that the files of a point were exchanged, all of them together."""
+    if point is None or found.problem or found.manifest_sha256 == point.manifest_sha256:
+        return found
+    return replace(found, problem=OTHER_MANIFEST)
+
+
+def _note(context: JobContext, store: Store, found: PointResult, point: RestorePoint | None) -> None:
     ref = found.ref
     problem = describe(found)
     if not ref.trashed and store.has_point(ref):
@@ -146,7 +155,6 @@ def _note(context: JobContext, repository: Repository, store: Store, found: Poin
             store.mark_point(ref, "damaged", by=by, problem=problem[:1000])
         else:
             store.mark_point(ref, "verified", by=by)
-    point = RestorePoint.objects.filter(repository=repository, uuid=ref.point_uuid).first()
     if point is None:
         return
     RestorePoint.objects.filter(pk=point.pk).update(verify_problem=problem, verified_at=timezone.now())

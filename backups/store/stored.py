@@ -34,7 +34,10 @@ class StoredPoint:
             "point": folder.name,
         }
         with storage_errors("reading a manifest"):
-            self._parsed: Manifest = parse_manifest(_read_manifest(folder), names)
+            text = _read_manifest(folder)
+            # Of the bytes that are parsed here, not of what lies there later.
+            self.manifest_sha256 = hashlib.sha256(text).hexdigest()
+            self._parsed: Manifest = parse_manifest(text, names)
             self._check_sizes()
 
     @property

@@ -69,6 +69,7 @@ class PointResult:
     """One point, published or in the trash. `problem`: why it cannot be opened or read, in words, or empty.
 
     `missing`: hex ids of chunks that it needs and that are not there, at most MISSING_NAMED of them.
+    `manifest_sha256`: of the manifest that was read, empty if it could not be.
     """
 
     ref: PointRef
@@ -76,6 +77,7 @@ class PointResult:
     missing: list[str] = field(default_factory=list)
     damaged_files: list[str] = field(default_factory=list)
     damaged_marks: int = 0
+    manifest_sha256: str = ""
 
     @property
     def good(self) -> bool:
@@ -259,7 +261,7 @@ def _look_at(repository: Repository, ref: PointRef, missing: _Absent) -> PointRe
             names = _naming(point, missing)
         except (IndexCorrupt, PointCorrupt) as error:
             problem = str(error)
-        return PointResult(ref, problem, sorted(names), damaged, point.damaged_marks())
+        return PointResult(ref, problem, sorted(names), damaged, point.damaged_marks(), point.manifest_sha256)
     except PointNotFound:
         return None
     except StoreError as error:

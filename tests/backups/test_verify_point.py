@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import hashlib
+import shutil
+from pathlib import Path
+
 import pytest
 
 from backups import services
-from backups.methods import verify
-from backups.store.errors import RepositoryMissing
+from backups.importing import import_repository
+from backups.methods import verify, verify_repository
+from backups.store.errors import PointCorrupt, RepositoryMissing
+from backups.store.marks import MarksFile
+from backups.store.verify import verify_point as verify_store_point
 from portal.jobs import runner
 from portal.jobs.states import JobState
 from tests.backups.support import publish
@@ -69,3 +76,53 @@ def test_storage_that_fails_is_not_damage(people, point, monkeypatch, settings):
     job = verified(people, point)
     assert (job.state, job.error_code) == (JobState.FAILED, "repository_missing")
     assert (point.verify_problem, point.verified_at) == ("", None)
+
+
+def exchange_the_files(point):
+    """What nothing in the repository can tell: a whole, consistent point in the place of another."""
+    other = publish(point.repository, point.vm, reason="Full, says somebody else.")
+    store = point.repository.open()
+    folder = store.folder_of(point.ref)
+    shutil.rmtree(folder)
+    other.folder.rename(folder)
+    theirs = other.folder.name
+    manifest = folder / "manifest.json"
+    text = manifest.read_text().replace(theirs, folder.name)
+    manifest.write_text(text)
+    (folder / "marks.jsonl").unlink()
+    with MarksFile(folder) as marks:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        marks.append("published", point=folder.name, manifest_sha256=digest)
+    assert verify_store_point(store.open_ref(point.ref)).good
+
+
+def test_files_that_were_exchanged_all_together_are_found_by_the_row(people, point):
+    exchange_the_files(point)
+    with pytest.raises(PointCorrupt, match="not the one that was published"):
+        point.open()
+    job = verified(people, point)
+    assert (job.state, job.error_code) == (JobState.FAILED, "point_corrupt")
+    assert "not the one that was published" in point.verify_problem
+
+
+def test_exchanged_files_are_found_when_the_whole_repository_is_verified(people, point):
+    exchange_the_files(point)
+    job = services.verify_repository(actor=people.root, repository=point.repository)
+    runner.execute(job.pk, verify_repository.run)
+    job.refresh_from_db()
+    point.refresh_from_db()
+    assert (job.state, job.error_code, job.result["points_hurt"]) == (
+        JobState.FAILED,
+        "repository_damaged",
+        1,
+    )
+    assert "not the one that was published" in point.verify_problem
+
+
+def test_exchanged_files_are_not_taken_over_by_an_import(people, point):
+    exchange_the_files(point)
+    import_repository(path=Path(point.repository.path))
+    before = point.manifest_sha256
+    point.refresh_from_db()
+    assert point.manifest_sha256 == before
+    assert "not the one that was published" in point.verify_problem

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The plan of a restore to a new machine: what it says, what blocks it, and its hash."""
 
+import hashlib
 import json
 
 import pytest
@@ -162,7 +163,7 @@ def test_a_damaged_deleted_or_lost_point_blocks(point):
 def test_a_manifest_that_describes_nothing_blocks_instead_of_crashing(repository, vm, odd):
     stored = publish(repository, vm)
     row = services.record_point(repository, vm, stored, None)
-    _rewrite(stored, odd)
+    _rewrite(stored, odd, row)
     plan = plan_new_vm(row, name="x")
     assert "does not describe the machine" in plan.blockers[0]
     assert plan.disks == ()
@@ -171,15 +172,24 @@ def test_a_manifest_that_describes_nothing_blocks_instead_of_crashing(repository
 def test_a_manifest_whose_disks_have_no_index_blocks(repository, vm):
     stored = publish(repository, vm)
     row = services.record_point(repository, vm, stored, None)
-    _rewrite(stored, {"disks": [disk_of("not stored")]})
+    _rewrite(stored, {"disks": [disk_of("not stored")]}, row)
     assert "does not describe the machine" in plan_new_vm(row, name="x").blockers[0]
 
 
-def _rewrite(stored, changes) -> None:
-    """As somebody who can write into the repository could."""
+def test_a_manifest_that_was_changed_since_it_was_published_blocks(repository, vm):
+    stored = publish(repository, vm)
+    row = services.record_point(repository, vm, stored, None)
+    _rewrite(stored, {"nics": []})
+    assert "not the one that was published" in plan_new_vm(row, name="x").blockers[0]
+
+
+def _rewrite(stored, changes, row=None) -> None:
+    """As somebody who can write into the repository could; with `row` already when it was imported."""
     path = stored.folder / "manifest.json"
     path.chmod(0o600)
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    if row is not None:
+        row.manifest_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_free_name_is_suggested(point):
