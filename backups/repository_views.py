@@ -15,7 +15,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from backups import growth, hurt, point_paging, repositories, services
+from backups import growth, hurt, repositories, services
 from backups import repository_presenters as presenters
 from backups.commands import casync_commands
 from backups.forms import AddRepositoryForm, RepositoryForm
@@ -24,10 +24,13 @@ from backups.upkeep import GROWTH_OVER
 from portal.accounts.models import User
 from portal.jobs import presenters as job_words
 from portal.jobs.models import Job
+from portal.paging import Order, list_page
 
 UPKEEP_KINDS = ("collect_garbage", "repository_verify", "repository_add")
 UPKEEP_JOBS = 10
 HURT_SHOWN = 8
+BY_AGE = Order(("taken_at", "id"))
+BY_DELETION = Order(("deleted_at", "id"))
 STATES = {
     "damaged": ~Q(verify_problem=""),
     "unverified": Q(verified_at=None),
@@ -127,15 +130,15 @@ def _commands(found: Repository) -> list[Any]:
 
 @require_safe
 def repository_points(request: HttpRequest, repository_uuid: uuid.UUID) -> HttpResponse:
-    """Newest first; `state` and `q` filter by the URL, `before` and `after` (a point's uuid) page through."""
+    """Newest first; `state` and `q` filter by the URL, `cursor` pages through."""
     found = _repository(request, repository_uuid)
     state, query = request.GET.get("state", ""), request.GET.get("q", "").strip()
-    page = point_paging.page_of(_matching(found, state, query), request.GET)
+    page = list_page(_matching(found, state, query), request.GET, "restore point", order=BY_AGE)
     context = {
         "repository": found,
         "page": page,
         "columns": presenters.POINT_COLUMNS,
-        "rows": presenters.point_rows(page.points),
+        "rows": presenters.point_rows(page.rows),
         "state": state,
         "query": query,
         "states": presenters.POINT_STATES.items(),
@@ -153,14 +156,14 @@ def _matching(found: Repository, state: str, query: str) -> RestorePointQuerySet
 
 @require_safe
 def repository_trash(request: HttpRequest, repository_uuid: uuid.UUID) -> HttpResponse:
-    """What was deleted and can still be had back, last deleted first; `before` and `after` page through."""
+    """What was deleted and can still be had back, last deleted first; `cursor` pages through."""
     found = _repository(request, repository_uuid)
     deleted = RestorePoint.objects.in_trash().filter(repository=found)
-    page = point_paging.page_of(deleted, request.GET, field="deleted_at")
+    page = list_page(deleted, request.GET, "restore point", order=BY_DELETION)
     context = {
         "repository": found,
         "page": page,
-        "rows": presenters.trash_rows(page.points, found.trash_days),
+        "rows": presenters.trash_rows(page.rows, found.trash_days),
     }
     return render(request, "backups/repository_trash.html", context)
 

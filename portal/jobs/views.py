@@ -15,9 +15,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from portal.accounts.models import User
 from portal.environments.models import VirtualMachine
-from portal.jobs import paging, presenters, services
+from portal.jobs import presenters, services
 from portal.jobs.models import Job, JobLogLine, JobQuerySet
 from portal.jobs.states import ACTIVE, JobState
+from portal.paging import PAGE_SIZE, list_page
 
 LOG_TAIL = 500
 
@@ -34,21 +35,21 @@ def _job(request: HttpRequest, job_uuid: uuid.UUID) -> Job:
 
 @require_safe
 def job_list(request: HttpRequest) -> HttpResponse:
-    """Newest first; `state` and `q` filter by the URL, `before` and `after` (a job's uuid) page through."""
+    """Newest first; `state` and `q` filter by the URL, `cursor` pages through."""
     jobs = Job.objects.visible_to(_person(request)).select_related("vm")
     state = request.GET.get("state", "")
     query = request.GET.get("q", "").strip()
     matching = _matching(jobs, state, query)
-    page = paging.page_of(matching, request.GET)
+    page = list_page(matching, request.GET, "job")
     context = {
         "page": page,
         "columns": presenters.LIST_COLUMNS,
-        "rows": presenters.list_rows(page.jobs),
+        "rows": presenters.list_rows(page.rows),
         "state": state,
         "query": query,
         "states": [("active", "Unfinished"), ("warned", "With open warnings"), *JobState.choices],
         "filtered": bool(state or query),
-        "to_see_to": [job.uuid for job in page.jobs] if state == "warned" else [],
+        "to_see_to": [job.uuid for job in page.rows] if state == "warned" else [],
     }
     return render(request, "jobs/list.html", context)
 
@@ -152,7 +153,7 @@ def seen_to(request: HttpRequest, job_uuid: uuid.UUID) -> HttpResponse:
 @require_POST
 def seen_to_all(request: HttpRequest) -> HttpResponse:
     """The warnings of the jobs that were shown (`job`, uuids, at most a page of them); others' are left as they are."""
-    person, wanted = _person(request), request.POST.getlist("job")[: paging.PAGE_SIZE]
+    person, wanted = _person(request), request.POST.getlist("job")[:PAGE_SIZE]
     shown = Job.objects.visible_to(person).with_open_warnings().filter(uuid__in=_uuids(wanted))
     mine = [job for job in shown.select_related("vm") if job.may_be_steered_by(person)]
     for job in mine:

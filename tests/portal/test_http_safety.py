@@ -142,8 +142,8 @@ def test_a_nul_character_in_a_form_is_a_bad_request(client):
 @pytest.mark.parametrize(
     "query",
     [
-        "/jobs/?before=nonsense",
-        "/jobs/?after=00000000-0000-0000-0000-000000000000",
+        "/jobs/?cursor=nonsense",
+        "/jobs/?cursor=WyJvbGRlciIsWyI5OTk5OTk5OTk5OTk5OTk5OTk5OSJdXQ",
         "/machines/?page=99999999999999999999",
         "/machines/?page=-1&sort=--name",
         "/machines/?sort=nonsense&status=nonsense",

@@ -254,17 +254,17 @@ def test_points_are_paged_without_losing_or_repeating_one(client, store):
     points = PointFactory.create_batch(130, repository=store, vm=vm, taken_at=at)
     address = reverse("backups:repository_points", args=[store.uuid])
     found, page, back = [], client.get(address).context["page"], []
-    found.append([point.pk for point in page.points])
+    found.append([point.pk for point in page.rows])
     while page.older_url:
         page = client.get(address + page.older_url).context["page"]
-        found.append([point.pk for point in page.points])
+        found.append([point.pk for point in page.rows])
     assert [len(part) for part in found] == [50, 50, 30]
     assert sorted(key for part in found for key in part) == sorted(point.pk for point in points)
     while page.newer_url:
         page = client.get(address + page.newer_url).context["page"]
-        back.append([point.pk for point in page.points])
+        back.append([point.pk for point in page.rows])
     assert back == [found[1], found[0]]
-    assert client.get(address, {"before": "nonsense"}).context["page"].shown == "50 of 130 restore points"
+    assert client.get(address, {"cursor": "nonsense"}).context["page"].shown == "50 of 130 restore points"
 
 
 def test_the_trash_says_how_long_each_can_be_had_back(client, store):
