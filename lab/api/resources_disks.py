@@ -3,16 +3,15 @@
 
 import xml.etree.ElementTree as ET
 
-from lab.api.answers import collection, created, done, listing, nested, removed, wants_blocking
+from lab.api.answers import created, done, listing, nested, removed, wants_blocking
 from lab.api.requests import disk_request, transfer_request
 from lab.api.routing import Call, Handler, Reply, Router
 from lab.api.search import Fields
 from lab.api.shapes_backups import transfer_element
 from lab.api.shapes_disks import disk_element
-from lab.api.shapes_inventory import permission_element
 from lab.api.xmlio import add as add_child
 from lab.engine.faults import EntityMissing
-from lab.engine.state import SUPER_USER_ROLE_ID, Disk, State
+from lab.engine.state import Disk, State
 
 TRANSFER_ACTIONS = ("extend", "pause", "resume", "cancel", "finalize")
 
@@ -27,7 +26,6 @@ def register(router: Router) -> None:
     add("GET", "storagedomains/{domain}/disks/{disk}", get_disk_of_domain)
     add("DELETE", "storagedomains/{domain}/disks/{disk}", remove_disk_of_domain)
     add("GET", "disks/{disk}/creation_status/{token}", creation_status)
-    add("GET", "disks/{disk}/permissions", list_permissions)
     add("GET", "disks/{disk}/statistics", list_statistics)
     add("GET", "imagetransfers", list_transfers)
     add("POST", "imagetransfers", add_transfer)
@@ -114,12 +112,6 @@ async def creation_status(call: Call) -> ET.Element:
     element = ET.Element("creation")
     add_child(element, "status", "in_progress" if _disk(call).status == "locked" else "complete")
     return element
-
-
-async def list_permissions(call: Call) -> ET.Element:
-    disk = _disk(call)
-    permission = permission_element(SUPER_USER_ROLE_ID, call.manager.user, "disk", "disks", disk.id)
-    return collection("permissions", [permission])
 
 
 async def list_statistics(call: Call) -> ET.Element:

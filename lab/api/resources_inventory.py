@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The root and the collections around the VMs: data centers, clusters, hosts, storage, networks, users."""
+"""The root and the collections around the VMs: data centers, clusters, hosts, storage, networks."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from typing import Any
 
-from lab.api.answers import collection, listing, nested
+from lab.api.answers import listing, nested
 from lab.api.routing import Call, Handler, Router
 from lab.api.shapes_disks import disk_element
 from lab.api.shapes_inventory import (
@@ -13,18 +13,15 @@ from lab.api.shapes_inventory import (
     data_center_element,
     host_element,
     network_element,
-    permission_element,
-    role_element,
     storage_domain_element,
     template_element,
-    user_element,
     vnic_profile_element,
 )
 from lab.api.shapes_vms import vm_element
 from lab.api.xmlio import add, entity, group, reference
 from lab.engine.core import Core
 from lab.engine.faults import EntityMissing
-from lab.engine.state import BLANK_TEMPLATE_ID, ROOT_TAG_ID, SUPER_USER_ROLE_ID, StorageDomain
+from lab.engine.state import BLANK_TEMPLATE_ID, ROOT_TAG_ID, StorageDomain
 from lab.engine.tags import names_found_by
 
 TOP = (
@@ -32,7 +29,9 @@ TOP = (
     "datacenters",
     "diskprofiles",
     "disks",
+    "domains",
     "events",
+    "groups",
     "hosts",
     "imagetransfers",
     "jobs",
@@ -84,11 +83,6 @@ def register(router: Router) -> None:
     add_route("GET", "templates/{template}", get_template)
     for name, tag in (("diskattachments", "disk_attachments"), ("nics", "nics"), ("cdroms", "cdroms")):
         add_route("GET", f"templates/{{template}}/{name}", _empty(tag))
-    add_route("GET", "users", list_users)
-    add_route("GET", "users/{user}", get_user)
-    add_route("GET", "roles", list_roles)
-    add_route("GET", "roles/{role}", get_role)
-    add_route("GET", "permissions", list_permissions)
 
 
 def _empty(tag: str) -> Handler:
@@ -291,29 +285,3 @@ async def get_template(call: Call) -> ET.Element:
     if call.ids["template"] != BLANK_TEMPLATE_ID:
         raise EntityMissing(call.ids["template"])
     return template_element(call.manager.core)
-
-
-async def list_users(call: Call) -> ET.Element:
-    fields = {"id": lambda u: u.id, "name": lambda u: u.principal, "usrname": lambda u: u.user_name}
-    return listing(call, "users", list(call.manager.core.state.users.values()), user_element, fields)
-
-
-async def get_user(call: Call) -> ET.Element:
-    return user_element(_member(call, "users", "user"))
-
-
-async def list_roles(call: Call) -> ET.Element:
-    return collection("roles", [role_element()])
-
-
-async def get_role(call: Call) -> ET.Element:
-    if call.ids["role"] != SUPER_USER_ROLE_ID:
-        raise EntityMissing(call.ids["role"])
-    return role_element()
-
-
-async def list_permissions(call: Call) -> ET.Element:
-    center = next(iter(call.manager.core.state.data_centers))
-    user = call.manager.user
-    element = permission_element(SUPER_USER_ROLE_ID, user, "data_center", "datacenters", center)
-    return collection("permissions", [element])

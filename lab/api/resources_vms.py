@@ -3,16 +3,15 @@
 
 import xml.etree.ElementTree as ET
 
-from lab.api.answers import collection, created, done, listing, nested, removed
+from lab.api.answers import created, done, listing, nested, removed
 from lab.api.requests import attachment_request, disk_request, nic_request, vm_request
 from lab.api.routing import Call, Handler, Reply, Router
 from lab.api.search import Fields
 from lab.api.shapes_disks import attachment_element
-from lab.api.shapes_inventory import permission_element
 from lab.api.shapes_vms import nic_element, vm_element
 from lab.api.xmlio import flag_of, text_of
 from lab.engine.faults import incomplete
-from lab.engine.state import SUPER_USER_ROLE_ID, State, Vm
+from lab.engine.state import State, Vm
 from lab.engine.tags import names_found_by
 
 # Collections that exist below every VM and are empty in the lab.
@@ -53,7 +52,6 @@ def register(router: Router) -> None:
     add("GET", filters, _empty("network_filter_parameters"))
     add("GET", "vms/{vm}/nics/{nic}/statistics", _empty("statistics"))
     add("GET", "vms/{vm}/nics/{nic}/reporteddevices", _empty("reported_devices"))
-    add("GET", "vms/{vm}/permissions", list_permissions)
     for path, tag in EMPTY.items():
         add("GET", f"vms/{{vm}}/{path}", _empty(tag))
 
@@ -224,10 +222,3 @@ async def remove_nic(call: Call) -> Reply:
     vm = _vm(call)
     call.manager.nics.remove(vm, call.manager.nics.get(vm, call.ids["nic"]))
     return removed(call)
-
-
-async def list_permissions(call: Call) -> ET.Element:
-    """The administrator's own, which holds everywhere."""
-    vm = _vm(call)
-    permission = permission_element(SUPER_USER_ROLE_ID, call.manager.user, "vm", "vms", vm.id)
-    return collection("permissions", [permission])

@@ -18,6 +18,7 @@ from lab.api import (
     resources_disks,
     resources_inventory,
     resources_log,
+    resources_people,
     resources_snapshots,
     resources_tags,
     resources_vms,
@@ -58,6 +59,7 @@ class ApiServer:
             resources_snapshots,
             resources_tags,
             resources_log,
+            resources_people,
         ):
             module.register(self._router)
         self._socket: socket.socket | None = None

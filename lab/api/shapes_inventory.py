@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Data centers, clusters, hosts, storage, networks, tags, users, jobs and events as XML."""
+"""Data centers, clusters, hosts, storage, networks, tags, jobs and events as XML."""
 
 import xml.etree.ElementTree as ET
 
@@ -10,14 +10,12 @@ from lab.engine.jobs import Job, Step
 from lab.engine.state import (
     BLANK_TEMPLATE_ID,
     GIB,
-    SUPER_USER_ROLE_ID,
     Cluster,
     DataCenter,
     Host,
     Network,
     StorageDomain,
     Tag,
-    User,
     VnicProfile,
 )
 
@@ -143,34 +141,6 @@ def tag_element(tag: Tag, path: str = "tags") -> ET.Element:
     add(element, "name", tag.name)
     add(element, "description", tag.description)
     reference(element, "parent", "tags", tag.parent_id)
-    return element
-
-
-def user_element(user: User) -> ET.Element:
-    element = entity("user", user.id, f"users/{user.id}")
-    add(element, "name", user.principal)
-    add(element, "user_name", user.user_name)
-    add(element, "principal", user.principal)
-    add(element, "namespace", "*")
-    group(element, "domain", name=user.domain)
-    links(element, f"users/{user.id}", "permissions", "roles", "tags")
-    return element
-
-
-def role_element() -> ET.Element:
-    element = entity("role", SUPER_USER_ROLE_ID, f"roles/{SUPER_USER_ROLE_ID}")
-    add(element, "name", "SuperUser")
-    add(element, "description", "Roles management administrator")
-    add(element, "administrative", True)
-    add(element, "mutable", False)
-    return element
-
-
-def permission_element(permission_id: str, user: User, kind: str, path: str, object_id: str) -> ET.Element:
-    element = entity("permission", permission_id, f"{path}/{object_id}/permissions/{permission_id}")
-    reference(element, "role", "roles", SUPER_USER_ROLE_ID)
-    reference(element, "user", "users", user.id)
-    reference(element, kind, path, object_id)
     return element
 
 

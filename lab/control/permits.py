@@ -19,6 +19,12 @@ PERMITS: dict[str, Requests] = {
     "DELETE_VM": (("DELETE", "/vms/*"),),
     "EDIT_DISK_PROPERTIES": (("POST", "/imagetransfers"), ("PUT", "/disks/*")),
     "EDIT_VM_PROPERTIES": (("PUT", "/vms/*"),),
+    "MANIPULATE_PERMISSIONS": (
+        ("POST", "/*/*/permissions"),
+        ("DELETE", "/*/*/permissions/*"),
+        ("POST", "/permissions"),
+        ("DELETE", "/permissions/*"),
+    ),
     "MANIPULATE_VM_SNAPSHOTS": (("POST", "/vms/*/snapshots"), ("DELETE", "/vms/*/snapshots/*")),
     "RUN_VM": (("POST", "/vms/*/start"),),
     "SHUT_DOWN_VM": (("POST", "/vms/*/shutdown"),),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lab.engine.core import Core, volume_of
 from lab.engine.faults import EngineFault, incomplete, locked_disks, not_found_by, refused
+from lab.engine.people import grant_new_disk
 from lab.engine.state import Attachment, Disk, StorageDomain, Vm
 from lab.hypervisor import HypervisorError
 from lab.processes import CommandFailed
@@ -63,6 +64,7 @@ class DiskCommands:
         disk = self._disk(request, disk_id, domain)
         _check_combination(disk)
         self._core.state.disks[disk.id] = disk
+        grant_new_disk(self._core.state, disk.id, self._core.events.user_id)
         task = self._core.spawn(self._create(disk, vm), f"create disk {disk.id}")
         self._creations[disk.id] = task
         task.add_done_callback(lambda _: self._creations.pop(disk.id, None))
@@ -223,6 +225,7 @@ class DiskCommands:
         shutil.rmtree(disk.path.parent, ignore_errors=True)
         state = self._core.state
         state.disks.pop(disk.id, None)
+        state.forget_permissions_on(disk.id)
         state.attachments = [a for a in state.attachments if a.disk_id != disk.id]
 
 

@@ -40,7 +40,7 @@ class EventLog:
     def __init__(self, clock: Clock, user_name: str, user_id: str) -> None:
         self._clock = clock
         self.user_name = user_name
-        self._user_id = user_id
+        self.user_id = user_id
         self._events: list[Event] = []
         self._next = FIRST_INDEX
 
@@ -72,7 +72,7 @@ class EventLog:
             storage_domain_id=storage_domain_id,
             cluster_id=cluster_id,
             data_center_id=data_center_id,
-            user_id=self._user_id,
+            user_id=self.user_id,
         )
         self._next += 1
         self._events.append(event)

@@ -8,6 +8,16 @@ from pathlib import Path
 
 from lab.engine.core import Core
 from lab.engine.nics import NicCommands
+from lab.engine.people import grant
+from lab.engine.principals import (
+    EVERYONE_GROUP_ID,
+    PREDEFINED_ROLES,
+    SUPER_USER_ROLE_ID,
+    SYSTEM_ID,
+    USER_PROFILE_EDITOR_ROLE_ID,
+    Group,
+    User,
+)
 from lab.engine.state import (
     GIB,
     ROOT_TAG_ID,
@@ -21,7 +31,6 @@ from lab.engine.state import (
     State,
     StorageDomain,
     Tag,
-    User,
     Vm,
     VnicProfile,
 )
@@ -29,6 +38,15 @@ from lab.guests import GuestDisk, GuestMachine, GuestSpec, build_guest_disk, gue
 
 DOMAIN_CAPACITY = 512 * GIB
 BUILDERS = 2
+
+
+# Who has which role on which machine; office is a group.
+PEOPLE_OF = {
+    "web-01": (("oscar", "UserVmManager"), ("nadia", "UserRole")),
+    "db-01": (("nadia", "UserVmManager"),),
+    "files-01": (("nadia", "UserVmManager"), ("office", "UserVmManager")),
+    "mail-01": (("office", "UserRole"),),
+}
 
 
 def new_id() -> str:
@@ -44,7 +62,7 @@ def build_state(directory: Path, compat: tuple[int, int], user: User) -> State:
     state.data_centers[center.id] = center
     state.clusters[cluster.id] = cluster
     state.hosts[host.id] = host
-    state.users[user.id] = user
+    people_of(state, user)
     state.tags[ROOT_TAG_ID] = Tag(ROOT_TAG_ID, "root", "root", None)
     for number, name in enumerate(("data-01", "data-02"), 1):
         domain_id = new_id()
@@ -69,6 +87,33 @@ def build_state(directory: Path, compat: tuple[int, int], user: User) -> State:
     return state
 
 
+def people_of(state: State, account: User) -> None:
+    """The directory `account` belongs to, and who of it is in the engine: petra and the auditors are not yet."""
+    office = Group(new_id(), "office", account.domain)
+    state.directory_groups = [office, Group(new_id(), "auditors", account.domain)]
+    named = (("oscar", "Oscar", "Olsen"), ("nadia", "Nadia", "Novak"), ("petra", "Petra", "Peeters"))
+    users = [
+        User(
+            id=new_id(),
+            user_name=f"{login}@{account.domain}",
+            principal=login,
+            domain=account.domain,
+            first_name=first,
+            last_name=last,
+            email=f"{login}@lab.example",
+            group_ids=(office.id,) if login != "oscar" else (),
+        )
+        for login, first, last in named
+    ]
+    state.directory_users = [account, *users]
+    state.users = {user.id: user for user in (account, *users[:2])}
+    everyone = Group(EVERYONE_GROUP_ID, "Everyone", "")
+    state.groups = {group.id: group for group in (everyone, office)}
+    state.roles = {role.id: role for role in PREDEFINED_ROLES}
+    grant(state, SUPER_USER_ROLE_ID, account.id, "system", SYSTEM_ID)
+    grant(state, USER_PROFILE_EDITOR_ROLE_ID, EVERYONE_GROUP_ID, "system", SYSTEM_ID)
+
+
 class GuestBuilder:
     """Makes VMs with real disks of the guests' definitions. Each VM keeps all its disks on one domain."""
 
@@ -86,6 +131,7 @@ class GuestBuilder:
             self._core.state.vms[vm.id] = vm
             self._tag(vm, machine)
             self._network(vm, machine)
+            self._people(vm)
         return list(zip(vms, machines, strict=True))
 
     async def _machine(self, machine: GuestMachine, number: int) -> Vm:
@@ -142,6 +188,15 @@ class GuestBuilder:
                 tag = Tag(new_id(), name)
                 tags[tag.id] = tag
             vm.tag_ids.add(tag.id)
+
+    def _people(self, vm: Vm) -> None:
+        state = self._core.state
+        users = {user.principal: user.id for user in state.users.values()}
+        groups = {group.name: group.id for group in state.groups.values()}
+        roles = {role.name: role.id for role in state.roles.values()}
+        for name, role in PEOPLE_OF.get(vm.name, ()):
+            principal_id = users.get(name) or groups[name]
+            grant(state, roles[role], principal_id, "vm", vm.id)
 
     def _network(self, vm: Vm, machine: GuestMachine) -> None:
         """One NIC on the management network; office machines have a second one."""

@@ -2,7 +2,6 @@
 """The stand-in Manager: puts the commands together, starts and stops everything below them."""
 
 import logging
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from lab.engine.imports import ImportCommands
 from lab.engine.inventory import GuestBuilder, build_state
 from lab.engine.jobs import JobBook
 from lab.engine.nics import NicCommands
+from lab.engine.people import PeopleCommands
+from lab.engine.principals import ADMIN_USER_ID, User
 from lab.engine.snapshots import SnapshotCommands
-from lab.engine.state import User
 from lab.engine.tags import TagCommands
 from lab.engine.transfers import TransferCommands
 from lab.engine.vms import VmCommands
@@ -50,7 +50,7 @@ class Manager:
         processes = ProcessGroup(directory / "log")
         name, _, domain = settings.username.partition("@")
         # The authentication profile `internal` belongs to the authorization domain `internal-authz`.
-        user = User(str(uuid.uuid4()), f"{name}@{domain}-authz", name, f"{domain}-authz")
+        user = User(ADMIN_USER_ID, f"{name}@{domain}-authz", name, f"{domain}-authz", first_name=name)
         clock = Clock(settings.lag, settings.retention)
         self.user = user
         self.core = core = Core(
@@ -76,6 +76,7 @@ class Manager:
         self.attachments = AttachmentCommands(core, self.disks)
         self.nics = NicCommands(core)
         self.tags = TagCommands(core)
+        self.people = PeopleCommands(core)
         self.vms = VmCommands(core, self.disks)
         self.imports = ImportCommands(core, self.vms, self.attachments, self.nics)
         self.checkpoints = CheckpointCommands(core)

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from lab.engine.principals import Group, Permission, Role, User
 from lab.guests import GuestSpec
 
 BLANK_TEMPLATE_ID = "00000000-0000-0000-0000-000000000000"
-EVERYONE_GROUP_ID = "eee00000-0000-0000-0000-123456789eee"
-SUPER_USER_ROLE_ID = "00000000-0000-0000-0000-000000000001"
 ROOT_TAG_ID = "00000000-0000-0000-0000-000000000000"
 MIB = 1 << 20
 GIB = 1 << 30
@@ -94,14 +93,6 @@ class Tag:
     name: str
     description: str = ""
     parent_id: str | None = ROOT_TAG_ID
-
-
-@dataclass(eq=False)
-class User:
-    id: str
-    user_name: str
-    principal: str
-    domain: str
 
 
 @dataclass(eq=False)
@@ -329,6 +320,11 @@ class State:
     vnic_profiles: dict[str, VnicProfile] = field(default_factory=dict)
     tags: dict[str, Tag] = field(default_factory=dict)
     users: dict[str, User] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+    roles: dict[str, Role] = field(default_factory=dict)
+    permissions: dict[str, Permission] = field(default_factory=dict)
+    directory_users: list[User] = field(default_factory=list)
+    directory_groups: list[Group] = field(default_factory=list)
     vms: dict[str, Vm] = field(default_factory=dict)
     disks: dict[str, Disk] = field(default_factory=dict)
     attachments: list[Attachment] = field(default_factory=list)
@@ -337,6 +333,11 @@ class State:
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     transfers: dict[str, Transfer] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
+
+    def forget_permissions_on(self, object_id: str) -> None:
+        """Of an object that is removed."""
+        for permission in [p for p in self.permissions.values() if p.object_id == object_id]:
+            del self.permissions[permission.id]
 
     def attachments_of_vm(self, vm_id: str) -> list[Attachment]:
         return [a for a in self.attachments if a.vm_id == vm_id]

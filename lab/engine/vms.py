@@ -308,4 +308,5 @@ class VmCommands:
             del state.checkpoints[checkpoint.id]
         for snapshot in state.snapshots_of_vm(vm.id):
             del state.snapshots[snapshot.id]
+        state.forget_permissions_on(vm.id)
         del state.vms[vm.id]

@@ -43,12 +43,43 @@ def test_a_machine_from_its_making_to_its_end(client: Client, examples: Examples
     wait_for(lambda: client.is_gone(client.vm(vm.id)), "the machine is gone")
 
 
+@judge("assign_permission_to_vms.py", "assign_permission.py", "add_group.py")
+def test_rights_are_given_once_to_who_is_named(lab: RunningLab, client: Client, examples: Examples) -> None:
+    names = ("legacy-01", "mail-01", "files-01")
+    machines = {f"myvm{number}": name for number, name in enumerate(names, 1)}
+    on_machines = [client.vm(lab.vm(name).id).permissions_service() for name in names]
+    (network,) = client.system.networks_service().list(search="name=office")
+    on_network = client.system.networks_service().network_service(network.id).permissions_service()
+    groups = client.system.groups_service()
+    (oscar,) = client.system.users_service().list(search="login=oscar")
+    before = [{p.id for p in service.list()} for service in (*on_machines, on_network)]
+    for _ in range(2):
+        examples.run_as_if(
+            "assign_permission_to_vms.py", {**machines, "user2@internal-authz": oscar.user_name}
+        )
+        wanted = {
+            "name=mynetwork": "name=office",
+            "usrname=myuser@mydomain-authz": f"usrname={oscar.user_name}",
+        }
+        examples.run_as_if("assign_permission.py", wanted)
+    for service, known, role in zip(
+        (*on_machines, on_network), before, (*["UserVmManager"] * 3, "GlusterAdmin"), strict=True
+    ):
+        (given,) = [p for p in service.list(follow="role") if p.id not in known]
+        assert (given.user.id, given.role.name) == (oscar.id, role)
+        service.permission_service(given.id).remove()
+    examples.run_as_if("add_group.py", {"mygroup": "auditors"})
+    (auditors,) = groups.list(search="name=auditors")
+    groups.group_service(auditors.id).remove()
+    assert auditors.domain.name == oscar.domain.name
+
+
 @judge("test_connection.py", "show_summary.py", "list_roles.py", "list_cluster_networks.py")
 def test_what_the_manager_is(machines: list[types.Vm], client: Client, examples: Examples) -> None:
     assert examples.run_as_if("test_connection.py") == ["Connection works."]
     version, *counts = examples.run_as_if("show_summary.py")
     assert version.startswith("version: 4.5")
-    assert counts == ["hosts: 1", "sds: 2", "users: 1", f"vms: {len(machines)}"]
+    assert counts == ["hosts: 1", "sds: 2", "users: 3", f"vms: {len(machines)}"]
     roles = examples.run_as_if("list_roles.py")
     assert roles == [f"{role.name}: {role.description}" for role in client.system.roles_service().list()]
     networks = examples.run_as_if("list_cluster_networks.py", {"name=mycluster": "name=Default"})
