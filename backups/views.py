@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
@@ -133,41 +134,39 @@ def _reason(request: HttpRequest) -> str:
     return request.POST.get("reason", "").strip()[:500]
 
 
+def _mark(
+    request: HttpRequest, point_uuid: uuid.UUID, change: Callable[..., None], told: str
+) -> HttpResponse:
+    """Change what is said about the point, for the reason given, and tell so on its page."""
+    found = _point(request, point_uuid)
+    change(actor=_person(request), point=found, reason=_reason(request))
+    messages.success(request, told)
+    return redirect(found)
+
+
 @require_POST
 def pin(request: HttpRequest, point_uuid: uuid.UUID) -> HttpResponse:
-    found = _point(request, point_uuid)
-    services.pin_point(actor=_person(request), point=found, reason=_reason(request))
-    messages.success(request, "The restore point is pinned: no rule deletes it.")
-    return redirect(found)
+    return _mark(request, point_uuid, services.pin_point, "The restore point is pinned: no rule deletes it.")
 
 
 @require_POST
 def unpin(request: HttpRequest, point_uuid: uuid.UUID) -> HttpResponse:
-    found = _point(request, point_uuid)
-    services.unpin_point(actor=_person(request), point=found, reason=_reason(request))
-    messages.success(request, "The restore point is no longer pinned: rules may delete it again.")
-    return redirect(found)
+    told = "The restore point is no longer pinned: rules may delete it again."
+    return _mark(request, point_uuid, services.unpin_point, told)
 
 
 @require_POST
 def hold(request: HttpRequest, point_uuid: uuid.UUID) -> HttpResponse:
-    found = _point(request, point_uuid)
-    services.hold_point(actor=_person(request), point=found, reason=_reason(request))
-    messages.success(request, "The restore point is held: nobody deletes it until the hold is released.")
-    return redirect(found)
+    told = "The restore point is held: nobody deletes it until the hold is released."
+    return _mark(request, point_uuid, services.hold_point, told)
 
 
 @require_POST
 def release(request: HttpRequest, point_uuid: uuid.UUID) -> HttpResponse:
-    found = _point(request, point_uuid)
-    services.release_hold(actor=_person(request), point=found, reason=_reason(request))
-    messages.success(request, "The hold was released.")
-    return redirect(found)
+    return _mark(request, point_uuid, services.release_hold, "The hold was released.")
 
 
 @require_POST
 def undelete(request: HttpRequest, point_uuid: uuid.UUID) -> HttpResponse:
-    found = _point(request, point_uuid)
-    services.undelete_point(actor=_person(request), point=found, reason=_reason(request))
-    messages.success(request, "The restore point was taken back out of the trash.")
-    return redirect(found)
+    told = "The restore point was taken back out of the trash."
+    return _mark(request, point_uuid, services.undelete_point, told)
