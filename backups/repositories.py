@@ -35,25 +35,24 @@ def order_repository(
     Raises NotAllowed.
     """
     access.require_platform_admin(actor, "add repositories")
-    with transaction.atomic():
-        job = jobs.create_job(
-            kind="repository_add",
-            task=ADD_TASK,
-            title=f"Add repository {name}",
-            actor=actor,
-            locks=[locks.exclusive(ADD_LOCK)],
-            params={
-                "name": name,
-                "path": str(path),
-                "trash_days": trash_days,
-                "existing": existing,
-                "default": default,
-            },
-            subject_label=name,
-            via=via,
-        )
-        audit.record("repository.add", actor=actor, via=via, job=str(job.uuid), name=name, path=str(path))
-    return job
+    return jobs.order_job(
+        "repository.add",
+        actor=actor,
+        via=via,
+        noted={"name": name, "path": str(path)},
+        kind="repository_add",
+        task=ADD_TASK,
+        title=f"Add repository {name}",
+        locks=[locks.exclusive(ADD_LOCK)],
+        params={
+            "name": name,
+            "path": str(path),
+            "trash_days": trash_days,
+            "existing": existing,
+            "default": default,
+        },
+        subject_label=name,
+    )
 
 
 def change_repository(

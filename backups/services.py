@@ -88,34 +88,31 @@ def start_vm_backup(
             f"{vm.name} is already being backed up; nothing more was started.",
             hint="Wait for that job, or cancel it.",
         )
-    with transaction.atomic():
-        job = jobs.create_job(
-            kind="vm_backup",
-            task=BACKUP_TASK,
-            title=f"Back up {vm.name}",
-            actor=actor,
-            locks=[
-                locks.exclusive(vm.lock_key),
-                locks.shared(f"environment:{vm.environment.uuid}", limit=settings.ENVIRONMENT_JOBS),
-                locks.shared(f"repository:{repository.uuid}"),
-            ],
-            params={
-                "repository": str(repository.uuid),
-                "full": full,
-                **({} if legacy is None else {"legacy": legacy}),
-            },
-            environment=vm.environment,
-            vm=vm,
-            subject_label=vm.name,
-            subject_url=vm.get_absolute_url(),
-            requested_for=requested_for,
-            capability=Capability.BACK_UP,
-            ticket=ticket,
-            reason=reason,
-            via=via,
-        )
-        audit.record("backup.start", actor=actor, subject=vm, via=via, job=str(job.uuid), ticket=ticket)
-    return job
+    return jobs.order_job(
+        "backup.start",
+        actor=actor,
+        via=via,
+        about=vm,
+        noted={"ticket": ticket},
+        kind="vm_backup",
+        task=BACKUP_TASK,
+        title=f"Back up {vm.name}",
+        locks=[
+            locks.exclusive(vm.lock_key),
+            locks.shared(f"environment:{vm.environment.uuid}", limit=settings.ENVIRONMENT_JOBS),
+            locks.shared(f"repository:{repository.uuid}"),
+        ],
+        params={
+            "repository": str(repository.uuid),
+            "full": full,
+            **({} if legacy is None else {"legacy": legacy}),
+        },
+        requested_for=requested_for,
+        capability=Capability.BACK_UP,
+        ticket=ticket,
+        reason=reason,
+        **jobs.about_vm(vm),
+    )
 
 
 def record_point(
@@ -216,23 +213,22 @@ def _disk_row(
 def verify_restore_point(*, actor: Any, point: RestorePoint, via: str = Job.Via.PAGE) -> Job:
     """Order a re-hash of every chunk of the point."""
     access.require(actor, point.vm, Capability.VERIFY)
-    with transaction.atomic():
-        job = jobs.create_job(
-            kind="point_verify",
-            task=VERIFY_TASK,
-            title=f"Verify the restore point of {point}",
-            actor=actor,
-            locks=[locks.shared(point.lock_key), locks.shared(f"repository:{point.repository.uuid}")],
-            params={"point": str(point.uuid)},
-            environment=point.vm.environment,
-            vm=point.vm,
-            subject_label=str(point),
-            subject_url=point.get_absolute_url(),
-            capability=Capability.VERIFY,
-            via=via,
-        )
-        audit.record("point.verify", actor=actor, subject=point, via=via, job=str(job.uuid))
-    return job
+    return jobs.order_job(
+        "point.verify",
+        actor=actor,
+        via=via,
+        about=point,
+        kind="point_verify",
+        task=VERIFY_TASK,
+        title=f"Verify the restore point of {point}",
+        locks=[locks.shared(point.lock_key), locks.shared(f"repository:{point.repository.uuid}")],
+        params={"point": str(point.uuid)},
+        environment=point.vm.environment,
+        vm=point.vm,
+        subject_label=str(point),
+        subject_url=point.get_absolute_url(),
+        capability=Capability.VERIFY,
+    )
 
 
 def delete_restore_point(*, actor: Any, point: RestorePoint, reason: str, via: str = Job.Via.PAGE) -> None:

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
 from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from backups import access
 from backups.models import Repository, RepositoryMeasurement, RestorePoint
 from backups.store import usage
-from portal.audit import services as audit
 from portal.errors import PortalError
 from portal.jobs import locks
 from portal.jobs import services as jobs
@@ -34,65 +32,63 @@ KEEP_DAILY = dt.timedelta(days=730)
 GROWTH_OVER = dt.timedelta(days=30)
 
 
+@dataclass(frozen=True)
+class _Upkeep:
+    """A kind of job that looks after a whole repository; `doing` ends the sentence that refuses it."""
+
+    kind: str
+    task: str
+    title: str
+    doing: str
+    action: str
+
+
+_COLLECTION = _Upkeep(
+    "collect_garbage",
+    COLLECT_TASK,
+    "Remove unused data from repository",
+    "collect garbage",
+    "repository.collect",
+)
+_VERIFICATION = _Upkeep(
+    "repository_verify",
+    VERIFY_REPOSITORY_TASK,
+    "Verify repository",
+    "verify a repository",
+    "repository.verify",
+)
+
+
 def start_collection(*, actor: Any, repository: Repository, via: str = Job.Via.PAGE) -> Job:
     """Order a garbage collection, or return the one that is under way. `actor` None: the portal. Raises NotAllowed."""
-    access.require_platform_admin(actor, "collect garbage")
-    return _order(
-        kind="collect_garbage",
-        task=COLLECT_TASK,
-        title=f"Remove unused data from repository {repository}",
-        repository=repository,
-        own_lock=repository.collect_lock_key,
-        action="repository.collect",
-        actor=actor,
-        via=via,
-    )
+    return _order(_COLLECTION, repository, repository.collect_lock_key, actor=actor, via=via)
 
 
 def verify_repository(*, actor: Any, repository: Repository, via: str = Job.Via.PAGE) -> Job:
     """Order a re-hash of everything, or return the job that is at it. `actor` None: the portal. Raises NotAllowed."""
-    access.require_platform_admin(actor, "verify a repository")
-    return _order(
-        kind="repository_verify",
-        task=VERIFY_REPOSITORY_TASK,
-        title=f"Verify repository {repository}",
-        repository=repository,
-        own_lock=repository.verify_lock_key,
-        action="repository.verify",
-        actor=actor,
-        via=via,
-    )
+    return _order(_VERIFICATION, repository, repository.verify_lock_key, actor=actor, via=via)
 
 
-def _order(
-    *,
-    kind: str,
-    task: str,
-    title: str,
-    repository: Repository,
-    own_lock: str,
-    action: str,
-    actor: Any,
-    via: str,
-) -> Job:
+def _order(upkeep: _Upkeep, repository: Repository, own_lock: str, *, actor: Any, via: str) -> Job:
     """Two orders at once make two jobs, of which the lock lets one run at a time."""
-    under_way = Job.objects.active().filter(kind=kind, params__repository=str(repository.uuid)).first()
+    access.require_platform_admin(actor, upkeep.doing)
+    of_this = Job.objects.active().filter(kind=upkeep.kind, params__repository=str(repository.uuid))
+    under_way = of_this.first()
     if under_way is not None:
         return under_way
-    with transaction.atomic():
-        job = jobs.create_job(
-            kind=kind,
-            task=task,
-            title=title,
-            actor=actor,
-            locks=[locks.exclusive(own_lock), locks.shared(f"repository:{repository.uuid}")],
-            params={"repository": str(repository.uuid)},
-            subject_label=repository.name,
-            subject_url=repository.get_absolute_url(),
-            via=via,
-        )
-        audit.record(action, actor=actor, subject=repository, via=via, job=str(job.uuid))
-    return job
+    return jobs.order_job(
+        upkeep.action,
+        actor=actor,
+        via=via,
+        about=repository,
+        kind=upkeep.kind,
+        task=upkeep.task,
+        title=f"{upkeep.title} {repository}",
+        locks=[locks.exclusive(own_lock), locks.shared(f"repository:{repository.uuid}")],
+        params={"repository": str(repository.uuid)},
+        subject_label=repository.name,
+        subject_url=repository.get_absolute_url(),
+    )
 
 
 def measure(repository: Repository) -> RepositoryMeasurement | None:

@@ -6,12 +6,10 @@ from __future__ import annotations
 import datetime as dt
 
 from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
 
 from backups.methods.incremental import connected
 from backups.methods.leftovers import Leftovers, jobs_with_leftovers
-from portal.audit import services as audit
 from portal.environments.models import VirtualMachine
 from portal.jobs import locks
 from portal.jobs import services as jobs
@@ -60,21 +58,18 @@ def _is_due(vm: VirtualMachine) -> bool:
 
 
 def _order(vm: VirtualMachine) -> bool:
-    with transaction.atomic():
-        job = jobs.create_job(
-            kind="vm_cleanup",
-            task=CLEANUP_TASK,
-            title=f"Clean up after backups of {vm.name}",
-            actor=None,
-            locks=[
-                locks.exclusive(vm.lock_key),
-                locks.shared(f"environment:{vm.environment.uuid}", limit=settings.ENVIRONMENT_JOBS),
-            ],
-            environment=vm.environment,
-            vm=vm,
-            subject_label=vm.name,
-            subject_url=vm.get_absolute_url(),
-            via=Job.Via.SCHEDULE,
-        )
-        audit.record("backup.clean_up", actor=None, subject=vm, via=Job.Via.SCHEDULE, job=str(job.uuid))
+    jobs.order_job(
+        "backup.clean_up",
+        actor=None,
+        via=Job.Via.SCHEDULE,
+        about=vm,
+        kind="vm_cleanup",
+        task=CLEANUP_TASK,
+        title=f"Clean up after backups of {vm.name}",
+        locks=[
+            locks.exclusive(vm.lock_key),
+            locks.shared(f"environment:{vm.environment.uuid}", limit=settings.ENVIRONMENT_JOBS),
+        ],
+        **jobs.about_vm(vm),
+    )
     return True

@@ -10,11 +10,12 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Model
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
 from portal.audit import services as audit
+from portal.environments.models import VirtualMachine
 from portal.errors import NotAllowed
 from portal.jobs import announce, clock
 from portal.jobs.errors import JobNotCancellable, JobNotRetryable
@@ -53,6 +54,35 @@ def create_job(
         announce.waiting(job.pk)
     transaction.on_commit(partial(ring, job.pk, task))
     return job
+
+
+def order_job(
+    action: str,
+    *,
+    actor: Any,
+    via: str,
+    about: Model | None = None,
+    noted: dict[str, Any] | None = None,
+    **fields: Any,
+) -> Job:
+    """A pending job and its entry in the history, or neither. `fields` as `create_job` takes them.
+
+    The entry is on `about` and names the job and what is `noted`.
+    """
+    with transaction.atomic():
+        job = create_job(actor=actor, via=via, **fields)
+        audit.record(action, actor=actor, subject=about, via=via, job=str(job.uuid), **(noted or {}))
+    return job
+
+
+def about_vm(vm: VirtualMachine) -> dict[str, Any]:
+    """The columns of a job that is about a machine as a whole."""
+    return {
+        "environment": vm.environment,
+        "vm": vm,
+        "subject_label": vm.name,
+        "subject_url": vm.get_absolute_url(),
+    }
 
 
 def ring(job_id: int, task: str) -> None:
