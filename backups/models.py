@@ -184,6 +184,10 @@ class RestorePoint(models.Model):
         return f"point:{self.uuid}"
 
     @property
+    def audited_vm(self) -> VirtualMachine:
+        return self.vm
+
+    @property
     def ref(self) -> PointRef:
         """Where its files are, if the row is right about the trash."""
         vm = self.vm

@@ -15,7 +15,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 TRANSPORT_ALIASES["folder"] = "portal.broker:Transport"
 app = Celery("portal")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["portal.jobs", "portal.events", "portal.environments", "backups", "restores"])
+app.autodiscover_tasks(
+    ["portal.audit", "portal.jobs", "portal.events", "portal.environments", "backups", "restores"]
+)
 
 
 @app.on_after_finalize.connect
@@ -32,6 +34,11 @@ def _schedule(sender: Celery, **_: Any) -> None:
             "task": "events.number",
             "schedule": float(settings.JOB_RING_AFTER),
             "options": {"expires": settings.JOB_RING_AFTER * 3},
+        },
+        "seal-audit-entries": {
+            "task": "audit.seal",
+            "schedule": float(settings.AUDIT_SEAL_EVERY),
+            "options": {"expires": settings.AUDIT_SEAL_EVERY},
         },
         "clean-up-after-backups": {
             "task": "backups.order_cleanups",

@@ -7,6 +7,8 @@ import logging
 from contextvars import ContextVar
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+# Of the request under way: where it came from, as the audit history shows it.
+address: ContextVar[str] = ContextVar("address", default="")
 job_id: ContextVar[str] = ContextVar("job_id", default="")
 
 

@@ -47,10 +47,12 @@ class RequestIdMiddleware:
         current = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex[:16]
         request.request_id = current  # type: ignore[attr-defined]
         token = logs.request_id.set(current)
+        from_where = logs.address.set(request.META.get("REMOTE_ADDR", ""))
         try:
             response = self.get_response(request)
         finally:
             logs.request_id.reset(token)
+            logs.address.reset(from_where)
         response["X-Request-Id"] = current
         return response
 

@@ -166,6 +166,8 @@ COLLECT_EVERY = envint("PORTAL_COLLECT_EVERY", 24 * 3600)
 VERIFY_EVERY = envint("PORTAL_VERIFY_EVERY", 30 * 24 * 3600)
 # Stored bytes that verifying a whole repository reads each second, in MiB; 0 = as fast as it can.
 VERIFY_RATE = envint("PORTAL_VERIFY_RATE", 0)
+# Seconds until beat seals audit entries that were not sealed right after their commit.
+AUDIT_SEAL_EVERY = envint("PORTAL_AUDIT_SEAL_EVERY", 10, minimum=1)
 # Image transfers: connections for each disk, and backups at once on one Manager.
 TRANSFER_CONNECTIONS = envint("PORTAL_TRANSFER_CONNECTIONS", 4, minimum=1)
 ENVIRONMENT_JOBS = envint("PORTAL_ENVIRONMENT_JOBS", 4, minimum=1)

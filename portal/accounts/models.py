@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import uuid
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -54,6 +55,10 @@ class User(AbstractUser):
         """Grants on single machines and one's own jobs count too: not for a token tied to one team."""
         return self.limits is None or self.limits.team_id is None
 
+    def audited_teams(self) -> list[UUID]:
+        """Whose auditors read what is recorded about this person."""
+        return list(Team.objects.filter(memberships__user=self).values_list("uuid", flat=True))
+
     @property
     def display_name(self) -> str:
         return self.get_full_name() or self.username
@@ -71,6 +76,9 @@ class Team(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def audited_teams(self) -> list[UUID]:
+        return [self.uuid]
 
 
 class Membership(models.Model):

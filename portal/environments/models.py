@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import uuid
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import models
@@ -131,6 +132,14 @@ class VirtualMachine(models.Model):
     @property
     def lock_key(self) -> str:
         return f"vm:{self.uuid}"
+
+    @property
+    def audited_vm(self) -> VirtualMachine:
+        return self
+
+    def audited_teams(self) -> list[UUID]:
+        """Whose auditors read what is recorded about this machine."""
+        return list(self.teams.values_list("uuid", flat=True))
 
     def allows(self, user: User, capability: Capability) -> bool:
         return VirtualMachine.objects.filter(pk=self.pk).allowing(user, capability).exists()

@@ -136,6 +136,10 @@ class Job(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("jobs:job", args=[self.uuid])
 
+    @property
+    def audited_vm(self) -> VirtualMachine | None:
+        return self.vm
+
     def may_be_steered_by(self, user: User) -> bool:
         """Cancel, repeat, see to its warnings: whoever could have started it. Without a VM: platform admins."""
         if self.vm is None:

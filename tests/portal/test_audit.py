@@ -4,7 +4,15 @@ import pytest
 from portal import logs
 from portal.audit import services as audit
 from portal.audit.models import AuditEntry, AuditIsAppendOnly
-from tests.factories import UserFactory, VmFactory
+from tests.factories import (
+    EnvironmentFactory,
+    JobFactory,
+    MembershipFactory,
+    PointFactory,
+    TeamFactory,
+    UserFactory,
+    VmFactory,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.embedded]
 
@@ -73,3 +81,38 @@ def test_the_portal_itself_is_named_when_nobody_asked():
 def test_nul_characters_do_not_keep_an_entry_from_being_written():
     audit.record("login.refused", actor=None, username="al\0ice")
     assert "\0" not in AuditEntry.objects.get().data["username"]
+
+
+def test_an_entry_remembers_whose_machine_it_was_about():
+    vm, team, later = VmFactory(), TeamFactory(), TeamFactory()
+    vm.teams.add(team)
+    job = JobFactory(vm=vm)
+    for subject in (vm, job, PointFactory(vm=vm)):
+        entry = audit.record("x", actor=None, subject=subject)
+        assert (entry.vm, entry.teams) == (vm.uuid, [str(team.uuid)])
+    vm.teams.set([later])
+    entry.refresh_from_db()
+    assert entry.teams == [str(team.uuid)]
+    assert [link.team for link in entry.team_links.all()] == [team.uuid]
+
+
+def test_an_entry_about_a_person_is_of_their_teams_and_one_about_a_manager_of_none():
+    membership = MembershipFactory()
+    person, team = membership.user, str(membership.team.uuid)
+    assert audit.record("login", actor=person).teams == [team]
+    assert audit.record("password.change", actor=None, subject=person).teams == [team]
+    assert audit.record("team.change", actor=None, subject=membership.team).teams == [team]
+    assert audit.record("environment.change", actor=person, subject=EnvironmentFactory()).teams == []
+    assert audit.record("job.cancel", actor=person, subject=JobFactory(vm=None)).teams == []
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("10.1.2.3", "10.1.2.3"), ("fe80::1%eth0", "fe80::1"), ("", None), ("unix:", None)],
+)
+def test_the_address_of_the_request_is_kept(given, kept):
+    token = logs.address.set(given)
+    try:
+        assert audit.record("x", actor=None).address == kept
+    finally:
+        logs.address.reset(token)
