@@ -5,7 +5,7 @@ PY := .venv/bin/python
 PARALLEL ?= -n 2 --dist loadfile
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help setup demo dev test test-main test-embedded soak axe check format lint types layers migrations judges bench clean
+.PHONY: help setup demo dev test test-main test-embedded soak axe check format lint types layers migrations schema judges bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,7 +36,7 @@ judges: setup ## clients that nobody here wrote against the lab: the SDK's scrip
 axe: setup ## every page through axe-core, in both themes
 	$(PY) -m pytest -q -m slow tests/browser/test_accessible.py
 
-check: setup lint types layers migrations ## style, types, dependency direction, migrations
+check: setup lint types layers migrations schema ## style, types, dependency direction, migrations
 
 lint:
 	.venv/bin/ruff check .
@@ -50,6 +50,9 @@ layers:
 
 migrations:
 	$(PY) manage.py makemigrations --check --dry-run
+
+schema:
+	$(PY) manage.py spectacular --validate --fail-on-warn --file /dev/null
 
 bench: setup ## our transfers beside ovirt-imageio's own client, about ten minutes; BENCH_OPTIONS=--help
 	@exec $(PY) -m bench $(BENCH_OPTIONS)

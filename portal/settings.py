@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_htmx",
+    "drf_spectacular",
     "portal",
     "portal.audit",
     "portal.accounts",
@@ -47,10 +48,12 @@ INSTALLED_APPS = [
     "backups",
     "restores",
     "portal.dashboard",
+    "portal.api",
 ]
 
 MIDDLEWARE = [
     "portal.middleware.RequestIdMiddleware",
+    "portal.api.problems.ApiProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "portal.middleware.ContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -198,3 +201,43 @@ LOGGING: dict[str, Any] = {
 }
 
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+
+# Requests in a minute: of one token or person (reading, writing), and wrong tokens from one address.
+API_READS = envint("PORTAL_API_READS", 600, minimum=1)
+API_WRITES = envint("PORTAL_API_WRITES", 120, minimum=1)
+API_WRONG_TOKENS = envint("PORTAL_API_WRONG_TOKENS", 30, minimum=1)
+# Requests that may wait for a job (`?wait=`) in one web process at once: less than its threads (supervisor.py).
+API_WAITERS = envint("PORTAL_API_WAITERS", 4)
+# Days for which the answer to a write with an Idempotency-Key is kept.
+API_KEEP_ANSWERS = envint("PORTAL_API_KEEP_ANSWERS", 7, minimum=1)
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "portal.api.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["portal.api.authentication.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_METADATA_CLASS": None,
+    "EXCEPTION_HANDLER": "portal.api.problems.exception_handler",
+    "URL_FORMAT_OVERRIDE": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "oVirt Backup Portal",
+    "VERSION": "1",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "JobState": "portal.jobs.states.JobState",
+        "StepState": "portal.jobs.states.StepState",
+        "PointMode": "backups.models.RestorePoint.Mode",
+        "Via": "portal.jobs.models.Job.Via",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "portal.api.schema.add_problems",
+    ],
+}

@@ -45,5 +45,6 @@ urlpatterns = [
     path("", include("restores.urls")),
     path("jobs/", include("portal.jobs.urls")),
     path("", include("portal.accounts.urls")),
+    path("api/v1/", include("portal.api.urls")),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
 ]

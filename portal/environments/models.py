@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 
+class EnvironmentQuerySet(models.QuerySet["Environment"]):
+    def visible_to(self, user: User) -> EnvironmentQuerySet:
+        """Those with a machine that the person may see; platform admins see all."""
+        if user.reaches_every_machine:
+            return self
+        return self.filter(pk__in=VirtualMachine.objects.visible_to(user).values("environment_id"))
+
+
 class Environment(models.Model):
     """One Manager (ovirt-engine) with its API, hosts and storage."""
 
@@ -44,6 +52,8 @@ class Environment(models.Model):
     clusters = models.JSONField(default=list)
     storage_domains = models.JSONField(default=list)
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = EnvironmentQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How drf-spectacular learns what our views share: tokens, parameters, problems, lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiParameter
+
+from portal.api.filters import Parameters
+
+
+class TokenScheme(OpenApiAuthenticationExtension):
+    target_class = "portal.api.authentication.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "http", "scheme": "bearer", "description": "A token: obp_…, made under Settings."}
+
+
+class ApiSchema(AutoSchema):
+    """Adds the parameters that the views declare, and knows our lists."""
+
+    def _is_list_view(self, serializer: Any = None) -> bool:
+        from portal.api.views import ListView
+
+        return isinstance(self.view, ListView) and self.method == "GET"
+
+    def get_override_parameters(self) -> list[Any]:
+        found: list[Any] = []
+        parameters: type[Parameters] | None = getattr(self.view, "parameters_class", None)
+        if parameters is not None and parameters().fields and self.method == "GET":
+            found.append(parameters)
+        if self.method == "GET":
+            found.append(
+                OpenApiParameter(
+                    "If-None-Match",
+                    str,
+                    OpenApiParameter.HEADER,
+                    description="The ETag of an earlier answer: 304 without a body while nothing has changed.",
+                )
+            )
+        return found
+
+
+def add_problems(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
+    """Any operation may answer with a problem document; reading one with 304."""
+    result["components"].setdefault("schemas", {})["Problem"] = PROBLEM
+    problem = {
+        "description": "Refused or failed: a problem document (RFC 9457).",
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for path in result["paths"].values():
+        for method, operation in path.items():
+            operation["responses"]["default"] = problem
+            if method == "get":
+                operation["responses"]["304"] = {"description": "Nothing has changed since the given ETag."}
+    return result
+
+
+_TEXT = {"type": "string"}
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail", "hint", "retryable", "reference"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Stable; all of them are listed in docs/api-problems.md."},
+        "detail": {"type": "string", "description": "What happened, and what was left as it was."},
+        "hint": {"type": "string", "description": "How to go on."},
+        "retryable": {
+            "type": "boolean",
+            "description": "Whether the same request may succeed later without anybody changing anything.",
+        },
+        "reference": {"type": "string", "description": "Finds this request in the portal's log."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "detail"],
+                "properties": {"pointer": _TEXT, "detail": _TEXT},
+            },
+        },
+        "candidates": {"type": "array", "items": {"type": "object", "additionalProperties": True}},
+    },
+}
