@@ -30,8 +30,8 @@ def _schedule(sender: Celery, **_: Any) -> None:
             "schedule": float(settings.JOB_RING_AFTER),
             "options": {"expires": settings.JOB_RING_AFTER * 3},
         },
-        "number-events": {
-            "task": "events.number",
+        "hand-events-on": {
+            "task": "events.hand_on",
             "schedule": float(settings.JOB_RING_AFTER),
             "options": {"expires": settings.JOB_RING_AFTER * 3},
         },
@@ -39,6 +39,11 @@ def _schedule(sender: Celery, **_: Any) -> None:
             "task": "audit.seal",
             "schedule": float(settings.AUDIT_SEAL_EVERY),
             "options": {"expires": settings.AUDIT_SEAL_EVERY},
+        },
+        "forget-old-events": {
+            "task": "events.forget",
+            "schedule": 24 * 3600.0,
+            "options": {"expires": 24 * 3600},
         },
         "clean-up-after-backups": {
             "task": "backups.order_cleanups",

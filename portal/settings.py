@@ -151,6 +151,8 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
+# Events have a queue and a worker of their own: a webhook must not wait until a long job leaves a thread.
+CELERY_TASK_ROUTES = {"events.*": {"queue": "events"}}
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 
 # Seconds. A worker beats every JOB_HEARTBEAT; one silent for JOB_LEASE is taken for dead.
@@ -185,6 +187,14 @@ MANAGER_PATIENCE = envint("PORTAL_MANAGER_PATIENCE", 300, minimum=0)
 MANAGER_BUSY_TIMEOUT = envint("PORTAL_MANAGER_BUSY_TIMEOUT", 600, minimum=0)
 # How often what ended backups left on a Manager is looked for and cleaned up.
 LEFTOVERS_EVERY = envint("PORTAL_LEFTOVERS_EVERY", 300, minimum=5)
+# Webhooks: seconds for one request, before the second attempt (doubled each time, at most three hours), and until
+# an event is given up; a file of CAs instead of the system's; days that events, and deliveries, are kept.
+WEBHOOK_TIMEOUT = envint("PORTAL_WEBHOOK_TIMEOUT", 10, minimum=1)
+WEBHOOK_RETRY = envint("PORTAL_WEBHOOK_RETRY", 10, minimum=1)
+WEBHOOK_GIVE_UP = envint("PORTAL_WEBHOOK_GIVE_UP", 24 * 3600, minimum=1)
+WEBHOOK_CA_FILE = envstr("PORTAL_WEBHOOK_CA_FILE")
+EVENT_DAYS = envint("PORTAL_EVENT_DAYS", 90, minimum=1)
+DELIVERY_DAYS = envint("PORTAL_DELIVERY_DAYS", 30, minimum=1)
 
 LOGGING: dict[str, Any] = {
     "version": 1,

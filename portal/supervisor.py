@@ -136,13 +136,14 @@ def portal_children(*, bind: str, workers: int, concurrency: int, data_dir: Path
         Child(f"worker-{number}", worker_command(f"worker-{number}", concurrency))
         for number in range(1, workers + 1)
     ]
+    children.append(Child("courier", worker_command("courier", 4, queue="events")))
     schedule = str(data_dir / "beat-schedule")
     beat = [*celery, "beat", "--loglevel", "INFO", "--schedule", schedule, "--pidfile="]
     return [*children, Child("beat", beat)]
 
 
-def worker_command(name: str, concurrency: int) -> list[str]:
-    """Threads, not processes: hashing, compression and sockets leave the interpreter lock, one SIGTERM tells
+def worker_command(name: str, concurrency: int, *, queue: str = "celery") -> list[str]:
+    """`queue`: celery for jobs, events for webhooks. Threads, not processes: hashing, compression and sockets leave the interpreter lock, one SIGTERM tells
     all running jobs, and a killed worker takes nothing half-alive with it."""
     return [
         sys.executable,
@@ -151,6 +152,8 @@ def worker_command(name: str, concurrency: int) -> list[str]:
         "-A",
         "portal.celery:app",
         "worker",
+        "--queues",
+        queue,
         "--loglevel",
         "INFO",
         "--pool",

@@ -5,12 +5,16 @@ import datetime as dt
 import uuid
 
 import factory
+from django.conf import settings
 from django.utils import timezone
 
 from backups.models import Repository, RepositoryMeasurement, RestorePoint, RestorePointDisk
+from portal import secrets
 from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
 from portal.environments.models import Disk, Environment, VirtualMachine
+from portal.events.kinds import EventKind
+from portal.events.models import Delivery, Event, Webhook
 from portal.jobs.models import Job
 
 
@@ -168,3 +172,34 @@ class JobFactory(factory.django.DjangoModelFactory):
     environment = factory.LazyAttribute(lambda job: job.vm.environment if job.vm else None)
     title = factory.LazyAttribute(lambda job: f"Back up {job.vm.name}" if job.vm else "A job")
     requested_by_name = "alice"
+
+
+class WebhookFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Webhook
+
+    name = factory.Sequence(lambda number: f"Webhook {number}")
+    url = "https://hooks.example.com/portal"
+    kinds = factory.LazyFunction(lambda: list(EventKind.values))
+    created_by_name = "alice"
+    secret_token = factory.LazyFunction(
+        lambda: secrets.encrypt("whsec_of_the_factory", settings.CREDENTIAL_KEYS)
+    )
+
+
+class EventFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Event
+
+    kind = EventKind.JOB_SUCCEEDED
+    sequence = factory.Sequence(lambda number: number + 1)
+
+
+class DeliveryFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Delivery
+
+    webhook = factory.SubFactory(WebhookFactory)
+    event = factory.SubFactory(EventFactory)
+    job_uuid = factory.LazyAttribute(lambda delivery: delivery.event.job_uuid if delivery.event else None)
+    give_up_at = factory.LazyFunction(lambda: timezone.now() + dt.timedelta(days=1))

@@ -36,7 +36,7 @@ class Workers:
             for child in portal_children(
                 bind="127.0.0.1:0", workers=2, concurrency=2, data_dir=settings.DATA_DIR
             )
-            if child.name != "web"
+            if child.name not in ("web", "courier")
         ]
         supervisor = Supervisor(children, environment, log_dir=log_dir)
         supervisor.start()

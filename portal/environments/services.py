@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
+from portal import addresses
+from portal.addresses import NameNotResolved, Policy
 from portal.audit import services as audit
 from portal.environments.models import Disk, Environment, VirtualMachine
 from portal.errors import NotAllowed, PortalError
@@ -33,10 +36,11 @@ def add_environment(
 ) -> Environment:
     """Try the connection, then store the Manager and its inventory. Platform admins only.
 
-    Raises NotAllowed or a ManagerError; nothing is stored then.
+    Raises NotAllowed, AddressRefused or a ManagerError; nothing is stored then.
     """
     if not actor.is_platform_admin:
         raise NotAllowed("Only a platform admin may add a Manager.")
+    _require_right_address(api_url)
     environment = Environment(
         name=name, api_url=api_url, username=username, ca_pem=ca_pem, legacy_backups=legacy_backups
     )
@@ -48,6 +52,17 @@ def add_environment(
         store_inventory(environment, found)
     environment.refresh_from_db()
     return environment
+
+
+def _require_right_address(api_url: str) -> None:
+    """A Manager is often in a private network or on this machine; refused is only what can never be one.
+
+    Raises AddressRefused. A name without an address is left to the connection, which says so.
+    """
+    policy = Policy(private=True)
+    target = addresses.parsed(api_url, policy)
+    with suppress(NameNotResolved):
+        addresses.resolved(target, policy)
 
 
 def set_legacy_backups(*, actor: Any, environment: Environment, legacy: bool, via: str = "page") -> None:

@@ -12,14 +12,17 @@ from django.db.models import Q
 
 from portal.environments.models import VirtualMachine
 from portal.events.kinds import VERSION, EventKind
+from portal.events.webhook_models import Delivery, DeliveryAttempt, DeliveryState, Webhook
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
+__all__ = ["Delivery", "DeliveryAttempt", "DeliveryState", "Event", "EventCounter", "Webhook"]
+
 
 class EventQuerySet(models.QuerySet["Event"]):
     def visible_to(self, user: User) -> EventQuerySet:
-        """Events of VMs that the person may see, and of jobs that the person asked for."""
+        """Events of VMs that the person may see, and of jobs that the person asked for. A token narrows it."""
         if user.reaches_every_machine:
             return self
         if not user.is_active:

@@ -14,10 +14,11 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 from django.db.transaction import TransactionManagementError
+from kombu.exceptions import OperationalError
 
 from portal.environments.models import VirtualMachine
 from portal.events.kinds import EventKind
-from portal.events.models import Event, EventCounter
+from portal.events.models import Event, EventCounter, Webhook
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +43,26 @@ def emit(
         requested_by_id=job.requested_by_id if job is not None else None,
         data=data,
     )
-    # A numbering that fails here is made up for by beat.
-    transaction.on_commit(number_events, robust=True)
+    # What fails here is made up for by beat.
+    transaction.on_commit(hand_on, robust=True)
     return event
+
+
+def hand_on() -> None:
+    """Number what is committed, and tell the worker of webhooks to look, if there is any webhook."""
+    number_events()
+    if Webhook.objects.filter(enabled=True).exists():
+        ring()
+
+
+def ring() -> None:
+    """A lost or refused ring is harmless: beat rings too."""
+    from celery import current_app
+
+    try:
+        current_app.send_task("events.hand_on", expires=60)
+    except (OperationalError, OSError) as error:
+        log.warning("The broker did not take a ring for events: %s", error)
 
 
 def number_events() -> int:

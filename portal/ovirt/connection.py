@@ -151,9 +151,7 @@ class _Connection(sdk.Connection):
         request = urllib.request.Request(url, data=data, headers=headers, method="POST")  # noqa: S310
         context = ssl.create_default_context(cafile=self._ca_file)
         try:
-            with urllib.request.urlopen(  # noqa: S310
-                request, timeout=self._sso_timeout, context=context
-            ) as answer:
+            with _opener(context).open(request, timeout=self._sso_timeout) as answer:
                 body = answer.read(_MAX_SSO_ANSWER)
         except urllib.error.HTTPError as error:
             if error.code in _ENGINE_AWAY:
@@ -168,6 +166,17 @@ class _Connection(sdk.Connection):
         except (TimeoutError, ConnectionError) as error:
             raise sdk.ConnectionError("The login service did not answer.") from error
         return json.loads(body.decode())
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The login is not sent on to wherever an answer points; the redirect itself is then a refused login."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def _opener(context: ssl.SSLContext) -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context))
 
 
 def _untrusted() -> ManagerUntrusted:

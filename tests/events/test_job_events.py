@@ -32,11 +32,6 @@ def last(job: Job) -> dict:
     return Event.objects.filter(job_uuid=job.uuid).latest("id").data
 
 
-@pytest.fixture(autouse=True)
-def no_broker(monkeypatch):
-    monkeypatch.setattr(services, "ring", lambda *_: None)
-
-
 @pytest.mark.embedded
 def test_a_job_that_succeeds():
     job = JobFactory(

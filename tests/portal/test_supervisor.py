@@ -85,6 +85,6 @@ def _state(pid: int) -> str:
         return "Z"
 
 
-def test_a_portal_has_web_workers_and_one_beat(tmp_path):
+def test_a_portal_has_web_workers_one_for_webhooks_and_one_beat(tmp_path):
     names = [child.name for child in portal_children(bind="b", workers=2, concurrency=1, data_dir=tmp_path)]
-    assert names == ["web", "worker-1", "worker-2", "beat"]
+    assert names == ["web", "worker-1", "worker-2", "courier", "beat"]
