@@ -39,6 +39,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_htmx",
     "drf_spectacular",
+    "allauth",
+    "allauth.account",
     "portal",
     "portal.audit",
     "portal.accounts",
@@ -62,6 +64,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -117,6 +120,20 @@ LOGIN_URL = "accounts:login"
 LOGIN_REDIRECT_URL = "dashboard:overview"
 LOGOUT_REDIRECT_URL = "accounts:login"
 
+# Signing in (docs/sign-in.md). Names and passwords are tried by Django's own backend: allauth's would tell a person
+# who was switched off from a wrong password. Wrong sign-ins are counted in portal/accounts/attempts.py, before
+# anything is hashed; the rest of allauth's limits stay.
+AUTHENTICATION_BACKENDS = ["portal.accounts.backends.PasswordBackend"]
+ACCOUNT_ADAPTER = "portal.accounts.adapters.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_RATE_LIMITS = {"login": None}
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 600
+# Reverse proxies in front that add to X-Forwarded-For. Without them the header is anybody's word and not looked at.
+ALLAUTH_TRUSTED_PROXY_COUNT = envint("PORTAL_TRUSTED_PROXIES", 0)
+
 LANGUAGE_CODE = "en"
 TIME_ZONE = envstr("PORTAL_TIME_ZONE", "UTC")
 USE_TZ = True
@@ -134,6 +151,10 @@ if REDIS_URL:
     CELERY_BROKER_URL = REDIS_URL
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
 else:
+    # Shared by all processes, as limits and used one-time codes must be.
+    CACHES = {
+        "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "portal_cache"}
+    }
     _broker = DATA_DIR / "broker"
     for _name in ("messages", "control"):
         (_broker / _name).mkdir(parents=True, exist_ok=True)

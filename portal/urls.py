@@ -46,5 +46,6 @@ urlpatterns = [
     path("jobs/", include("portal.jobs.urls")),
     path("", include("portal.accounts.urls")),
     path("api/v1/", include("portal.api.urls")),
+    path("", include("portal.accounts.allauth_urls")),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
 ]

@@ -91,3 +91,15 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.team}"
+
+
+class AttemptCounter(models.Model):
+    """Wrong attempts to sign in since the window began (attempts.py). `key` is a digest, so that no list of typed
+    names lies around: people type passwords there."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    count = models.PositiveIntegerField(default=0)
+    until = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.count} until {self.until:%H:%M:%S}"

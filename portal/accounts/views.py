@@ -3,38 +3,57 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from allauth.account.adapter import get_adapter
+from allauth.account.views import LoginView
 from django.contrib import messages
-from django.contrib.auth import update_session_auth_hash, views
-from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
+from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth.views import LogoutView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from portal.accounts import presenters
+from portal.accounts.forms import NewPasswordForm, SignInForm
 from portal.accounts.models import User
 from portal.audit import services as audit
 
 
-class LoginView(views.LoginView):
-    template_name = "accounts/login.html"
-    redirect_authenticated_user = True
+class SignInView(LoginView):
+    """Name and password. What was wrong is written down; of what a limit refuses only the first of its window."""
 
-    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        response = super().form_valid(form)
-        audit.record("login", actor=form.get_user(), address=self.request.META.get("REMOTE_ADDR"))
+    template_name = "accounts/login.html"
+    form_class = SignInForm
+
+    def form_invalid(self, form: SignInForm) -> HttpResponse:
+        refusal = form.refusal
+        if refusal is None or refusal.first:
+            limit: dict[str, Any] = {"limit": refusal.limit} if refusal else {}
+            audit.record(
+                "login.refused",
+                actor=None,
+                address=get_adapter(self.request).get_client_ip(self.request),
+                username=str(form.data.get("username", ""))[:150],
+                **limit,
+            )
+        response = render(
+            self.request,
+            self.template_name,
+            self.get_context_data(form=form),
+            status=429 if refusal else 422,
+        )
+        if refusal:
+            response["Retry-After"] = str(max(1, math.ceil(refusal.wait.total_seconds())))
         return response
 
-    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
-        audit.record(
-            "login.refused",
-            actor=None,
-            address=self.request.META.get("REMOTE_ADDR"),
-            username=str(form.data.get("username", ""))[:150],
-        )
-        context: dict[str, Any] = self.get_context_data(form=form)
-        return render(self.request, self.template_name, context, status=422)
+
+class SignOutView(LogoutView):
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.user.is_authenticated:
+            audit.record("logout", actor=request.user, address=get_adapter().get_client_ip(request))
+        return super().post(request, *args, **kwargs)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -42,9 +61,7 @@ def settings(request: HttpRequest) -> HttpResponse:
     """Who I am here, my teams, and a new password."""
     person = request.user
     assert isinstance(person, User)
-    form = PasswordChangeForm(person, request.POST or None)
-    # The page is about more than the password: it opens at its top, on a phone without the keyboard.
-    form.fields["old_password"].widget.attrs.pop("autofocus", None)
+    form = NewPasswordForm(person, request.POST or None)
     if request.method == "POST" and form.is_valid():
         form.save()
         update_session_auth_hash(request, person)

@@ -85,6 +85,9 @@ RULES = {
     "jobs:seen_to": Rule(None, OPERATORS_DO, subject="failed"),
     "accounts:login": Rule((200, 302, 302, 302, 302, 302), None),
     "accounts:logout": Rule(None, (LOGIN, 302, 302, 302, 302, 302)),
+    "account_login": Rule((200, 302, 302, 302, 302, 302), None),
+    "account_logout": Rule(None, (LOGIN, 302, 302, 302, 302, 302)),
+    "account_inactive": Rule((200, 200, 200, 200, 200, 200)),
     "accounts:settings": Rule(ALL, (LOGIN, 422, 422, 422, 422, 422)),
     "styleguide": Rule((LOGIN, 404, 404, 404, 404, 404)),
 }
@@ -176,7 +179,7 @@ def test_what_changes_something_is_not_done_by_get(people, addresses):
 
 
 def test_pages_that_only_show_refuse_to_be_posted_to(people, addresses):
-    open_ones = ("alive", "accounts:login", "styleguide")
+    open_ones = ("alive", "accounts:login", "account_login", "styleguide")
     routes = [route for route, rule in RULES.items() if rule.post is None and route not in open_ones]
     client = signed_in(people, "root")
     assert {route: client.post(addresses[route]).status_code for route in routes} == dict.fromkeys(

@@ -12,6 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 
 from backups import services
+from portal.accounts.models import User
 from portal.supervisor import Supervisor, portal_children
 
 
@@ -26,6 +27,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", verbosity=0)
         services.ensure_default_repository()
+        self._let_somebody_in()
         children = portal_children(
             bind=options["bind"],
             workers=options["workers"],
@@ -38,3 +40,12 @@ class Command(BaseCommand):
         supervisor.start()
         self.stdout.write(f"The portal listens on http://{options['bind']}/")
         supervisor.watch()
+
+    def _let_somebody_in(self) -> None:
+        """At the first start. Only to a terminal: what a service prints is kept in a log."""
+        if User.objects.exists():
+            return
+        if self.stdout.isatty():
+            call_command("first_admin", stdout=self.stdout)
+        else:
+            self.stdout.write("Nobody can sign in yet. Run `manage.py first_admin` in a terminal.")
