@@ -13,7 +13,7 @@ from typing import Any
 from django.db import DataError, transaction
 from django.utils import timezone
 
-from backups import services, upkeep
+from backups import anchoring, services, upkeep
 from backups.errors import ImportRefused
 from backups.models import OTHER_MANIFEST, Repository, RestorePoint
 from backups.store.errors import PointCorrupt, StoreError
@@ -86,6 +86,7 @@ def import_repository(
         points=report.points,
         left_out=len(report.left_out),
     )
+    anchoring.take_up(report.repository, actor=actor, via=via)
     upkeep.measure(report.repository)
     return report
 

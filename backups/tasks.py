@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from backups import repositories, services, upkeep
+from backups import anchoring, repositories, services, upkeep
 from backups.methods import add_repository, cleanup, collect, incremental, verify, verify_repository
 from portal.jobs import runner
 
@@ -44,6 +44,12 @@ def repository_verify(job_id: int) -> None:
 def look_after_repositories() -> None:
     """Beat's hourly round."""
     upkeep.look_after_all()
+
+
+@shared_task(name="backups.look_after_audit")
+def look_after_audit() -> None:
+    """Beat's hourly round for the audit history."""
+    anchoring.look_after()
 
 
 @shared_task(name=repositories.ADD_TASK)

@@ -147,13 +147,14 @@ def look_after_all() -> None:
         repository.refresh_from_db()
         if repository.problem:
             continue
-        if _due(repository.collected_at or repository.created_at, settings.COLLECT_EVERY):
+        if is_due(repository.collected_at or repository.created_at, settings.COLLECT_EVERY):
             start_collection(actor=None, repository=repository, via=Job.Via.SCHEDULE)
-        if _due(repository.verified_at or repository.created_at, settings.VERIFY_EVERY):
+        if is_due(repository.verified_at or repository.created_at, settings.VERIFY_EVERY):
             verify_repository(actor=None, repository=repository, via=Job.Via.SCHEDULE)
 
 
-def _due(last: dt.datetime, every_seconds: int) -> bool:
+def is_due(last: dt.datetime, every_seconds: int) -> bool:
+    """Whether so long has passed since; never with 0."""
     return every_seconds > 0 and timezone.now() - last >= dt.timedelta(seconds=every_seconds)
 
 

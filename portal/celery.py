@@ -60,6 +60,11 @@ def _schedule(sender: Celery, **_: Any) -> None:
             "schedule": float(settings.REPOSITORY_EVERY),
             "options": {"expires": settings.REPOSITORY_EVERY},
         },
+        "look-after-audit": {
+            "task": "backups.look_after_audit",
+            "schedule": float(min(settings.REPOSITORY_EVERY, settings.AUDIT_ANCHOR_EVERY)),
+            "options": {"expires": settings.REPOSITORY_EVERY},
+        },
         "sweep-restores": {
             "task": "restores.sweep",
             "schedule": float(settings.LEFTOVERS_EVERY),

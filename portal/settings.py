@@ -194,6 +194,9 @@ VERIFY_EVERY = envint("PORTAL_VERIFY_EVERY", 30 * 24 * 3600)
 VERIFY_RATE = envint("PORTAL_VERIFY_RATE", 0)
 # Seconds until beat seals audit entries that were not sealed right after their commit.
 AUDIT_SEAL_EVERY = envint("PORTAL_AUDIT_SEAL_EVERY", 10, minimum=1)
+# Seconds between writing the head of the audit history into each repository, and between reading it all again.
+AUDIT_ANCHOR_EVERY = envint("PORTAL_AUDIT_ANCHOR_EVERY", 24 * 3600, minimum=60)
+AUDIT_VERIFY_EVERY = envint("PORTAL_AUDIT_VERIFY_EVERY", 24 * 3600)
 # Image transfers: connections for each disk, and backups at once on one Manager.
 TRANSFER_CONNECTIONS = envint("PORTAL_TRANSFER_CONNECTIONS", 4, minimum=1)
 ENVIRONMENT_JOBS = envint("PORTAL_ENVIRONMENT_JOBS", 4, minimum=1)

@@ -46,6 +46,22 @@ class Anchor:
 
 
 @dataclass(frozen=True)
+class Head:
+    """Where the chain ends now, and the hash of its first link, which names it."""
+
+    sequence: int
+    hash: str
+    chain: str
+
+
+def head() -> Head | None:
+    """None before the first entry is sealed."""
+    last = AuditSeal.objects.order_by("-sequence").first()
+    first = AuditSeal.objects.order_by("sequence").first()
+    return Head(last.sequence, last.hash, first.hash) if last and first else None
+
+
+@dataclass(frozen=True)
 class Problem:
     """The first thing that is wrong. `sequence`: the link at which it shows; `entry`: the entry's id, if known."""
 
@@ -71,6 +87,11 @@ class Verdict:
     @property
     def ok(self) -> bool:
         return self.problem is None
+
+
+def fits(anchor: Anchor) -> bool:
+    """Whether the chain has that link with that hash. Says nothing about the entries."""
+    return AuditSeal.objects.filter(sequence=anchor.sequence, hash=anchor.hash).exists()
 
 
 def verify(anchors: Iterable[Anchor] = ()) -> Verdict:

@@ -49,7 +49,7 @@ def test_a_repository_that_is_full_when_a_point_is_published_has_no_half_point(r
 
 
 def test_a_hold_that_cannot_be_written_is_not_on_the_row_either(people, point, monkeypatch):
-    monkeypatch.setattr("backups.store.marks.write_all", full)
+    monkeypatch.setattr("backups.store.lines.write_all", full)
     with pytest.raises(RepositoryFull):
         services.hold_point(actor=people.alice, point=point, reason="case 4711")
     point.refresh_from_db()
