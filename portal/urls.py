@@ -7,6 +7,7 @@ from django.urls import include, path
 
 from portal.dashboard import styleguide
 from portal.dashboard import views as dashboard
+from portal.environments import people_views
 from portal.environments import views as environments
 
 
@@ -30,6 +31,11 @@ environment_patterns = [
         "managers/<uuid:environment_uuid>/refresh/",
         environments.environment_refresh,
         name="environment_refresh",
+    ),
+    path(
+        "managers/<uuid:environment_uuid>/people/",
+        people_views.environment_people,
+        name="environment_people",
     ),
     path(
         "managers/<uuid:environment_uuid>/snapshots/",

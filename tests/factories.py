@@ -12,7 +12,7 @@ from backups.models import Repository, RepositoryMeasurement, RestorePoint, Rest
 from portal import secrets
 from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
-from portal.environments.models import Disk, Environment, VirtualMachine
+from portal.environments.models import Disk, Environment, VirtualMachine, VmPerson
 from portal.events.kinds import EventKind
 from portal.events.models import Delivery, Event, Webhook
 from portal.jobs.models import Job
@@ -98,6 +98,21 @@ class DiskFactory(factory.django.DjangoModelFactory):
     format = "cow"
     storage_type = "image"
     bootable = True
+
+
+class PersonFactory(factory.django.DjangoModelFactory):
+    """An owner by the Manager's word."""
+
+    class Meta:
+        model = VmPerson
+
+    vm = factory.SubFactory(VmFactory)
+    kind = VmPerson.Kind.USER
+    principal_id = factory.LazyFunction(uuid.uuid4)
+    principal = factory.Sequence(lambda number: f"owner{number}@corp")
+    display_name = factory.Sequence(lambda number: f"Owner {number}")
+    role_id = "def00006-0000-0000-0000-def000000006"
+    role_name = "UserVmManager"
 
 
 class RepositoryFactory(factory.django.DjangoModelFactory):

@@ -27,12 +27,16 @@ def role_rows(memberships: Iterable[Membership], grants: Iterable[Any]) -> list[
             "icon": "machine",
             "name": row.vm.name,
             "role": row.get_role_display(),
-            "text": f"On this machine you may {may(row.role)}.",
+            "text": f"On this machine you may {may(row.role)}{_because(row)}.",
             "url": row.vm.get_absolute_url(),
         }
         for row in grants
     ]
     return teams + machines
+
+
+def _because(grant: Any) -> str:
+    return f", {grant.get_source_display()}" if grant.source != "hand" else ""
 
 
 def may(role: str) -> str:

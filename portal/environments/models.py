@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from portal import secrets
 from portal.accounts.roles import Capability, Role, roles_with
-from portal.ovirt import inventory
+from portal.ovirt import inventory, people
 from portal.ovirt.connection import ManagerAddress
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ class EnvironmentQuerySet(models.QuerySet["Environment"]):
         if user.reaches_every_machine:
             return self
         return self.filter(pk__in=VirtualMachine.objects.visible_to(user).values("environment_id"))
+
+
+def owners_by_default() -> list[str]:
+    """The predefined role of the engine that lets a person do anything with one machine."""
+    return ["UserVmManager"]
 
 
 class Environment(models.Model):
@@ -49,6 +54,19 @@ class Environment(models.Model):
         help_text="From compatibility level 4.7 on the Manager takes a snapshot for each backup and merges it "
         "afterwards; this asks for the way without one, which blocks the machine's operations meanwhile.",
     )
+    owner_roles = models.JSONField(
+        default=owners_by_default,
+        help_text="Roles on the Manager, given on a machine itself, whose holders are its owners here.",
+    )
+    owners_get = models.CharField(
+        max_length=20,
+        choices=Role.choices,
+        default=Role.OPERATOR,
+        blank=True,
+        help_text="The role that a machine's owners have on it in the portal; empty: none.",
+    )
+    people_read_at = models.DateTimeField(null=True, blank=True)
+    people_problem = models.TextField(blank=True)
     clusters = models.JSONField(default=list)
     storage_domains = models.JSONField(default=list)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -156,17 +174,80 @@ class VirtualMachine(models.Model):
 
 
 class VmGrant(models.Model):
-    """A role on one VM, for somebody who is in none of its teams."""
+    """A role on one VM, for somebody who is in none of its teams: given by hand, or because the Manager names the
+    person its owner, and then taken away when it no longer does (people.py)."""
+
+    class Source(models.TextChoices):
+        HAND = "hand", "given by hand"
+        MANAGER = "manager", "because the Manager names you its owner"
 
     vm = models.ForeignKey(VirtualMachine, on_delete=models.CASCADE, related_name="grants")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="vm_grants")
     role = models.CharField(max_length=20, choices=Role.choices, default=Role.OPERATOR)
+    source = models.CharField(max_length=10, choices=Source.choices, default=Source.HAND)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["vm", "user"], name="one_role_on_a_vm")]
+        constraints = [
+            models.UniqueConstraint(fields=["vm", "user", "source"], name="one_role_on_a_vm_by_source")
+        ]
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.vm}"
+
+
+class VmPerson(models.Model):
+    """A role that a user or a group of the Manager was given on a VM itself, as the Manager last said.
+
+    Of a VM that is gone from the Manager, what was known last."""
+
+    class Kind(models.TextChoices):
+        USER = people.USER, "user"
+        GROUP = people.GROUP, "group"
+
+    vm = models.ForeignKey(VirtualMachine, on_delete=models.CASCADE, related_name="people")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    principal_id = models.UUIDField()
+    principal = models.CharField(max_length=255, help_text="login@directory, or a group's name@directory")
+    display_name = models.CharField(max_length=255, blank=True)
+    role_id = models.UUIDField()
+    role_name = models.CharField(max_length=255)
+
+    class Meta:
+        ordering = ["vm_id", "kind", "principal", "role_name"]
+        constraints = [
+            models.UniqueConstraint(fields=["vm", "principal_id", "role_id"], name="once_a_role_on_a_vm")
+        ]
+        indexes = [models.Index(fields=["principal", "kind"], name="vm_person_principal")]
+
+    def __str__(self) -> str:
+        return f"{self.principal} has {self.role_name} on {self.vm}"
+
+    @property
+    def label(self) -> str:
+        """`Oscar Olsen (oscar@internal-authz)`."""
+        if not self.display_name or self.display_name == self.principal.partition("@")[0]:
+            return self.principal
+        return f"{self.display_name} ({self.principal})"
+
+
+class ManagerIdentity(models.Model):
+    """Who of the portal's people a user of a Manager is. Set by platform admins, never by the person."""
+
+    environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="identities")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="manager_identities"
+    )
+    principal = models.CharField(max_length=255)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["principal"]
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "principal"], name="one_person_a_principal")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.principal} is {self.user}"
 
 
 class Disk(models.Model):

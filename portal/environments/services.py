@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.db import transaction
@@ -15,10 +15,13 @@ from portal import addresses
 from portal.addresses import NameNotResolved, Policy
 from portal.audit import services as audit
 from portal.environments.models import Disk, Environment, VirtualMachine
+from portal.environments.people import people_unread, store_people
 from portal.errors import NotAllowed, PortalError
 from portal.ovirt import inventory
 from portal.ovirt.connection import connect
+from portal.ovirt.errors import ManagerError
 from portal.ovirt.inventory import Inventory, VmFacts
+from portal.ovirt.people import PersonFacts, read_people
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ def add_environment(
     with transaction.atomic():
         environment.save()
         audit.record("environment.add", actor=actor, subject=environment, via=via, api_url=api_url)
-        store_inventory(environment, found)
+        found.store(environment)
     environment.refresh_from_db()
     return environment
 
@@ -91,12 +94,34 @@ def refresh_inventory(environment: Environment) -> None:
     except PortalError as error:
         Environment.objects.filter(pk=environment.pk).update(problem=str(error))
         raise
-    store_inventory(environment, found)
+    found.store(environment)
 
 
-def _read(environment: Environment) -> Inventory:
+@dataclass(frozen=True)
+class _Answer:
+    """`people` is why they could not be had, where the Manager did not tell."""
+
+    machines: Inventory
+    people: tuple[PersonFacts, ...] | PortalError
+
+    def store(self, environment: Environment) -> None:
+        store_inventory(environment, self.machines)
+        if isinstance(self.people, PortalError):
+            people_unread(environment, self.people)
+        else:
+            store_people(environment, self.people)
+
+
+def _read(environment: Environment) -> _Answer:
+    """Without its people where they cannot be had: an account that may not read rights still backs up."""
+    people: tuple[PersonFacts, ...] | PortalError
     with connect(environment.address()) as connection:
-        return inventory.read_inventory(connection)
+        machines = inventory.read_inventory(connection)
+        try:
+            people = read_people(connection)
+        except ManagerError as error:
+            people = error
+    return _Answer(machines, people)
 
 
 def store_inventory(environment: Environment, found: Inventory) -> None:

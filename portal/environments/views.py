@@ -18,6 +18,7 @@ from portal.accounts.models import User
 from portal.environments import presenters, services
 from portal.environments.forms import EnvironmentForm
 from portal.environments.models import Environment
+from portal.environments.people_views import sentence as people_sentence
 from portal.errors import PortalError
 
 PAGE_SIZE = 50
@@ -49,6 +50,7 @@ def environment(request: HttpRequest, environment_uuid: uuid.UUID) -> HttpRespon
         "state": presenters.reachability(found),
         "sentence": presenters.sentence(found, page.paginator.count),
         "facts": presenters.facts(found),
+        "people_sentence": people_sentence(found),
         "cluster_columns": presenters.CLUSTER_COLUMNS,
         "cluster_rows": presenters.cluster_rows(found),
         "domain_columns": presenters.DOMAIN_COLUMNS,

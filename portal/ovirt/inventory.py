@@ -12,6 +12,7 @@ from portal.ovirt.enums import text_of
 from portal.ovirt.errors import ManagerAnswerUnreadable, calling
 
 _PAGE = 200
+_OF_MACHINES = "disk_attachments.disk,tags"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def read_inventory(connection: sdk.Connection) -> Inventory:
         clusters = tuple(_cluster(item) for item in system.clusters_service().list())
         domains = _storage_domains(system)
         versions = {cluster.cluster_id: cluster.version for cluster in clusters}
-        vms = tuple(vm_facts(item, versions) for item in _all_vms(system))
+        vms = tuple(vm_facts(item, versions) for item in all_vms(system, follow=_OF_MACHINES))
     product = api.product_info
     return Inventory(
         product=(product.name or "") if product else "",
@@ -105,15 +106,13 @@ def read_inventory(connection: sdk.Connection) -> Inventory:
     )
 
 
-def _all_vms(system: Any) -> list[Any]:
+def all_vms(system: Any, *, follow: str) -> list[Any]:
     """Page by page: `max` alone would cut a long list silently (reference 1.4)."""
     service = system.vms_service()
     found: list[Any] = []
     page = 1
     while True:
-        batch = service.list(
-            search=f"sortby name asc page {page}", max=_PAGE, follow="disk_attachments.disk,tags"
-        )
+        batch = service.list(search=f"sortby name asc page {page}", max=_PAGE, follow=follow)
         found += batch
         if len(batch) < _PAGE:
             return found

@@ -8,12 +8,14 @@ from django.utils import timezone
 from playwright.sync_api import Page
 
 from backups.models import Repository, RestorePoint
+from portal.environments.models import ManagerIdentity
 from tests.browser.conftest import keep_screenshot, sign_in
 from tests.factories import (
     DiskFactory,
     EnvironmentFactory,
     JobFactory,
     MeasurementFactory,
+    PersonFactory,
     PointDiskFactory,
     PointFactory,
     RepositoryFactory,
@@ -33,6 +35,9 @@ def pages(transactional_db, people) -> dict[str, str]:
     for vm in vms:
         vm.teams.add(people.team)
         DiskFactory(vm=vm, alias=vm.name)
+        PersonFactory(vm=vm, principal=f"{vm.name}@corp", display_name=vm.name)
+    PersonFactory(vm=vms[0], principal="office@corp", kind="group")
+    ManagerIdentity.objects.create(environment=environment, principal=f"{NASTY[0]}@corp", user=people.alice)
     disk = PointDiskFactory(point__vm=vms[0], alias=NASTY[1])
     failed = JobFactory(
         vm=vms[1],
@@ -95,6 +100,7 @@ def pages(transactional_db, people) -> dict[str, str]:
         "job-running": running.get_absolute_url(),
         "managers": "/managers/",
         "manager": f"/managers/{environment.uuid}/",
+        "owners": f"/managers/{environment.uuid}/people/",
         "manager-add": "/managers/add/",
         "search": "/search/?q=a",
         "settings": "/settings/",

@@ -51,6 +51,9 @@ RULES = {
     "environments:environment_list": Rule(PLATFORM_SEES),
     "environments:environment_add": Rule(PLATFORM_SEES, (LOGIN, 404, 404, 404, 404, 422)),
     "environments:environment": Rule(PLATFORM_SEES, subject="environment"),
+    "environments:environment_people": Rule(
+        PLATFORM_SEES, (LOGIN, 404, 404, 404, 404, 422), subject="environment", data={"principal": "x"}
+    ),
     "environments:environment_refresh": Rule(None, PLATFORM_DOES, subject="environment"),
     "environments:environment_snapshots": Rule(None, PLATFORM_DOES, subject="environment"),
     "backups:back_up": Rule(None, OPERATORS_DO, subject="vm"),

@@ -8,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from portal.environments.models import ManagerIdentity
 from portal.jobs.states import JobState
 from restores.models import Restore
 from tests.factories import (
@@ -15,9 +16,11 @@ from tests.factories import (
     EnvironmentFactory,
     JobFactory,
     MeasurementFactory,
+    PersonFactory,
     PointDiskFactory,
     PointFactory,
     RepositoryFactory,
+    UserFactory,
     VmFactory,
 )
 
@@ -36,6 +39,9 @@ class World:
 
     def _machine(self):
         vm = VmFactory(environment=self.environment)
+        person = PersonFactory(vm=vm)
+        identity = {"environment": self.environment, "principal": person.principal}
+        ManagerIdentity.objects.create(user=UserFactory(), **identity)
         vm.teams.add(self.team)
         DiskFactory.create_batch(2, vm=vm)
         return vm
@@ -82,6 +88,7 @@ PAGES = {
     "search": lambda world: "/search/?q=vm",
     "managers": lambda world: "/managers/",
     "manager": lambda world: reverse("environments:environment", args=[world.environment.uuid]),
+    "owners": lambda world: reverse("environments:environment_people", args=[world.environment.uuid]),
     "point": lambda world: world.point.get_absolute_url(),
     "repositories": lambda world: "/repositories/",
     "repository": lambda world: world.repository.get_absolute_url(),
@@ -98,6 +105,7 @@ PAGES = {
 FOR_PLATFORM_ADMINS = (
     "managers",
     "manager",
+    "owners",
     "repositories",
     "repository",
     "repository_points",
