@@ -210,7 +210,15 @@ def _disk_row(
     )
 
 
-def verify_restore_point(*, actor: Any, point: RestorePoint, via: str = Job.Via.PAGE) -> Job:
+def verify_restore_point(
+    *,
+    actor: Any,
+    point: RestorePoint,
+    requested_for: str = "",
+    ticket: str = "",
+    reason: str = "",
+    via: str = Job.Via.PAGE,
+) -> Job:
     """Order a re-hash of every chunk of the point."""
     access.require(actor, point.vm, Capability.VERIFY)
     return jobs.order_job(
@@ -228,6 +236,9 @@ def verify_restore_point(*, actor: Any, point: RestorePoint, via: str = Job.Via.
         subject_label=str(point),
         subject_url=point.get_absolute_url(),
         capability=Capability.VERIFY,
+        requested_for=requested_for,
+        ticket=ticket,
+        reason=reason,
     )
 
 

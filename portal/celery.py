@@ -16,7 +16,15 @@ TRANSPORT_ALIASES["folder"] = "portal.broker:Transport"
 app = Celery("portal")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(
-    ["portal.audit", "portal.jobs", "portal.events", "portal.environments", "backups", "restores"]
+    [
+        "portal.audit",
+        "portal.jobs",
+        "portal.events",
+        "portal.environments",
+        "backups",
+        "restores",
+        "portal.api",
+    ]
 )
 
 
@@ -64,6 +72,11 @@ def _schedule(sender: Celery, **_: Any) -> None:
             "task": "backups.look_after_audit",
             "schedule": float(min(settings.REPOSITORY_EVERY, settings.AUDIT_ANCHOR_EVERY)),
             "options": {"expires": settings.REPOSITORY_EVERY},
+        },
+        "forget-answers": {
+            "task": "api.forget_answers",
+            "schedule": 3600.0,
+            "options": {"expires": 3600},
         },
         "sweep-restores": {
             "task": "restores.sweep",

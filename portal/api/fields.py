@@ -15,12 +15,11 @@ def address_of(kind: str, identity: object) -> str:
 
 
 class LinkField(serializers.CharField):
-    """`url` of an object itself."""
+    """`url` of an object itself, or of another one whose uuid `source` names."""
 
     def __init__(self, kind: str, **more: Any) -> None:
-        super().__init__(
-            source="uuid", read_only=True, help_text="The object's own address below the portal's.", **more
-        )
+        defaults = {"source": "uuid", "help_text": "The object's own address below the portal's."}
+        super().__init__(read_only=True, **{**defaults, **more})
         self.kind = kind
 
     def to_representation(self, value: Any) -> str:

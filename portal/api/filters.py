@@ -23,6 +23,28 @@ class Parameters(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
+class Body(serializers.Serializer[Any]):
+    """Base of what is sent. Unknown fields are refused, so that a misspelt wish is not passed over."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        unknown = sorted(set(data) - set(self.fields)) if isinstance(data, dict) else []
+        if unknown:
+            raise serializers.ValidationError({name: ["There is no such field."] for name in unknown})
+        return super().to_internal_value(data)
+
+
+class OrderBody(Body):
+    """For whom, by which ticket and why: kept with the job and in the history, and found again by them."""
+
+    requested_for = serializers.CharField(
+        required=False, default="", allow_blank=True, max_length=150, help_text="Who wants it."
+    )
+    ticket = serializers.CharField(
+        required=False, default="", allow_blank=True, max_length=100, help_text="Like INC0012345."
+    )
+    reason = serializers.CharField(required=False, default="", allow_blank=True, max_length=500)
+
+
 class ListParameters(Parameters):
     limit = serializers.IntegerField(
         min_value=1,

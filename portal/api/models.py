@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import uuid
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from django.conf import settings
 from django.db import models
@@ -65,6 +66,10 @@ class ApiToken(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def audited_teams(self) -> list[UUID]:
+        """Whose auditors read what is recorded about the token: those of its owner."""
+        return self.user.audited_teams()
+
     @property
     def limits(self) -> Limits:
         return limits_of(self.scopes, team_id=self.team_id)
@@ -107,7 +112,7 @@ class KeptAnswer(models.Model):
     fingerprint = models.CharField(max_length=64)
     status = models.PositiveIntegerField(default=0)
     headers = models.JSONField(default=dict)
-    body = models.JSONField(null=True)
+    body = models.TextField(default="null")
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
 
     class Meta:

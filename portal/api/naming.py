@@ -124,6 +124,21 @@ def point_of_vm(rows: RestorePointQuerySet, vm: VirtualMachine, which: str) -> R
     return found
 
 
+def point_named(person: User, rows: RestorePointQuerySet, wanted: Q | None, which: str) -> RestorePoint:
+    """Among `rows` by its uuid alone, or as `point_of_vm` of the machine `wanted`.
+
+    Raises Http404, AmbiguousName, InvalidInput.
+    """
+    if wanted is not None:
+        return point_of_vm(rows, vm_named(person, wanted), which)
+    if which == LATEST or which.startswith(BEFORE):
+        raise _not_a_point("latest and before:TIME need the machine too, in `vm`.")
+    found = rows.filter(uuid=_uuid(which)).first()
+    if found is None:
+        raise Http404
+    return found
+
+
 def _moment(which: str) -> Any:
     try:
         moment = parse_datetime(which.removeprefix(BEFORE).replace(" ", "+"))

@@ -10,6 +10,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 
 from portal.api.filters import Parameters
+from portal.api.idempotency import HEADER
 
 
 class TokenScheme(OpenApiAuthenticationExtension):
@@ -28,6 +29,16 @@ class ApiSchema(AutoSchema):
 
         return isinstance(self.view, ListView) and self.method == "GET"
 
+    def get_request_serializer(self) -> Any:
+        body = getattr(self.view, "body_class", None)
+        return body() if body is not None and self.method == "POST" else super().get_request_serializer()
+
+    def get_response_serializers(self) -> Any:
+        view: Any = self.view
+        if self.method == "POST":
+            return {view.answers: view.serializer_class}
+        return super().get_response_serializers()
+
     def get_override_parameters(self) -> list[Any]:
         found: list[Any] = []
         parameters: type[Parameters] | None = getattr(self.view, "parameters_class", None)
@@ -40,6 +51,15 @@ class ApiSchema(AutoSchema):
                     str,
                     OpenApiParameter.HEADER,
                     description="The ETag of an earlier answer: 304 without a body while nothing has changed.",
+                )
+            )
+        if self.method == "POST":
+            found.append(
+                OpenApiParameter(
+                    HEADER,
+                    {"type": "string", "minLength": 1, "maxLength": 255},
+                    OpenApiParameter.HEADER,
+                    description="The same key with the same body gives the same answer and is done once.",
                 )
             )
         return found

@@ -3,7 +3,7 @@
 
 from django.urls import path
 
-from portal.api.resources import documentation, environments, jobs, points, vms
+from portal.api.resources import backups, documentation, environments, jobs, points, restores, vms
 
 app_name = "api"
 urlpatterns = [
@@ -15,6 +15,19 @@ urlpatterns = [
     path("vms/<uuid:uuid>/points/<str:which>", points.VmPoint.as_view(), name="vm_point"),
     path("points", points.Points.as_view(), name="points"),
     path("points/<uuid:uuid>", points.PointDetail.as_view(), name="point"),
+    path("points/<uuid:uuid>/verify", points.PointVerify.as_view(), name="point_verify"),
+    path("points/<uuid:uuid>/pin", points.PointPin.as_view(), name="point_pin"),
+    path("points/<uuid:uuid>/unpin", points.PointUnpin.as_view(), name="point_unpin"),
+    path("points/<uuid:uuid>/hold", points.PointHold.as_view(), name="point_hold"),
+    path("points/<uuid:uuid>/release", points.PointRelease.as_view(), name="point_release"),
+    path("points/<uuid:uuid>/delete", points.PointDelete.as_view(), name="point_delete"),
+    path("points/<uuid:uuid>/undelete", points.PointUndelete.as_view(), name="point_undelete"),
+    path("backups", backups.Backups.as_view(), name="backups"),
+    path("restores", restores.Restores.as_view(), name="restores"),
+    path("restores/plan", restores.RestorePlanning.as_view(), name="restore_plan"),
+    path("restores/<uuid:uuid>", restores.RestoreDetail.as_view(), name="restore"),
     path("jobs", jobs.Jobs.as_view(), name="jobs"),
     path("jobs/<uuid:uuid>", jobs.JobDetail.as_view(), name="job"),
+    path("jobs/<uuid:uuid>/cancel", jobs.JobCancel.as_view(), name="job_cancel"),
+    path("jobs/<uuid:uuid>/retry", jobs.JobRetry.as_view(), name="job_retry"),
 ]

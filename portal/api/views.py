@@ -17,11 +17,15 @@ from rest_framework.response import Response
 from portal.accounts.models import User
 from portal.api import throttling
 from portal.api.etags import conditional
-from portal.api.filters import ListParameters, Parameters
+from portal.api.fields import address_of
+from portal.api.filters import ListParameters, OrderBody, Parameters
+from portal.api.idempotency import once
 from portal.api.models import ApiToken
 from portal.api.pagination import CursorPagination
 from portal.api.schema import ApiSchema
 from portal.api.scopes import Scope
+from portal.audit.behalf import on_behalf
+from portal.jobs.models import Job
 from portal.paging import BY_ID, Order
 
 
@@ -77,6 +81,28 @@ class ApiView(GenericAPIView[Any]):
         if found is None:
             raise Http404
         return found
+
+
+class ActionView(ApiView):
+    """POST does what `act` does, once for an Idempotency-Key; `body_class` is what it takes, `answers` the status."""
+
+    body_class: type[OrderBody] = OrderBody
+    answers = 202
+
+    def act(self, said: dict[str, Any], **where: Any) -> Response:
+        """`said` is the valid body, `where` what the address names."""
+        raise NotImplementedError
+
+    def post(self, request: Request, **where: Any) -> Response:
+        body = self.body_class(data=request.data)
+        body.is_valid(raise_exception=True)
+        said: dict[str, Any] = body.validated_data
+        with on_behalf(ticket=said["ticket"], requested_for=said["requested_for"]):
+            return once(request, self.person, lambda: self.act(said, **where))
+
+    def accepted(self, data: Any, job: Job) -> Response:
+        """202 with the address of the job that does it."""
+        return Response(data, status=202, headers={"Location": address_of("jobs", job.uuid)})
 
 
 class ListView(ApiView):

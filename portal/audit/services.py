@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Model
 
 from portal import logs
-from portal.audit import sealing
+from portal.audit import behalf, sealing
 from portal.audit.canonical import plain_text, storable
 from portal.audit.models import AuditEntry, AuditEntryTeam, AuditUnsealed
 
@@ -51,6 +51,9 @@ def record(
     """
     person = actor if getattr(actor, "is_authenticated", False) else None
     vm, teams = _scope(subject, person)
+    if (order := behalf.current.get()) is not None:
+        ticket = ticket or order.ticket
+        data = {"requested_for": order.requested_for, **data} if order.requested_for else data
     with transaction.atomic():
         entry = AuditEntry.objects.create(
             actor=person,

@@ -13,11 +13,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from portal.accounts.models import User
+from portal.accounts.roles import Capability
+from portal.api.errors import ScopeMissing
 from portal.api.etags import tag_of_data
 from portal.api.fields import LinkField, Reference, address_of
 from portal.api.filters import ListParameters, WaitParameters
-from portal.api.views import ApiView, ListView
+from portal.api.views import ActionView, ApiView, ListView
 from portal.api.waiting import wait_until
+from portal.jobs import services
 from portal.jobs.models import Job, JobQuerySet
 from portal.jobs.states import ACTIVE, FINISHED, JobState, StepState
 
@@ -155,3 +158,37 @@ class JobDetail(_Rows):
 
         seen, waited = wait_until(look, done, seconds=self.parameters.get("wait", 0))
         return Response(seen, headers={} if waited else {"Retry-After": "5"})
+
+
+class _Steering(_Rows, ActionView):
+    """What a job may be steered by needs the token's scope for the job's own kind of work."""
+
+    serializer_class = JobSerializer
+
+    def steered(self) -> Job:
+        """Raises Http404, ScopeMissing."""
+        job: Job = self.get_object()
+        if job.vm is not None and not self.person.keeps(Capability(job.capability)):
+            raise ScopeMissing(
+                "This token does not have the scope that a job of this kind needs; nothing was changed.",
+                hint="Make a token with that scope.",
+            )
+        return job
+
+
+class JobCancel(_Steering):
+    """Ends a job that has not begun at once, asks a running one to clean up and end. Gives the job as it is then."""
+
+    answers = 200
+
+    def act(self, said: dict[str, Any], **where: Any) -> Response:
+        services.cancel_job(actor=self.person, job=self.steered(), via=Job.Via.API)
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+class JobRetry(_Steering):
+    """A new job with the order of one that failed or was cancelled."""
+
+    def act(self, said: dict[str, Any], **where: Any) -> Response:
+        job = services.retry_job(actor=self.person, job=self.steered(), via=Job.Via.API)
+        return self.accepted(self.get_serializer(job).data, job)

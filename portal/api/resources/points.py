@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -14,13 +15,17 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from backups import services
 from backups.models import RestorePoint, RestorePointQuerySet
 from portal.accounts.models import User
 from portal.api.fields import LinkField, Reference, address_of
 from portal.api.filters import ListParameters, named_or_uuid
 from portal.api.naming import point_of_vm
-from portal.api.views import ApiView, DetailView, ListView
+from portal.api.resources.jobs import JobSerializer
+from portal.api.scopes import Scope
+from portal.api.views import ActionView, ApiView, DetailView, ListView
 from portal.environments.models import VirtualMachine
+from portal.jobs.models import Job
 from portal.paging import Order
 
 
@@ -162,3 +167,71 @@ class VmPoint(_Rows):
         vm = get_object_or_404(VirtualMachine.objects.visible_to(self.person), uuid=uuid)
         point = point_of_vm(self.rows(), vm, which)  # type: ignore[arg-type]
         return Response(self.get_serializer(point).data)
+
+
+class PointAction(_Rows, ActionView):
+    """Something done to one restore point. Gives the point as it is then."""
+
+    serializer_class = PointSerializer
+    answers = 200
+    verb: Callable[..., None]
+
+    def act(self, said: dict[str, Any], **where: Any) -> Response:
+        point = self.get_object()
+        type(self).verb(actor=self.person, point=point, reason=said["reason"], via=Job.Via.API)
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+class PointPin(PointAction):
+    """No rule deletes it any more; people may."""
+
+    scope = Scope.BACKUP
+    verb = services.pin_point
+
+
+class PointUnpin(PointAction):
+    """Rules may delete it again."""
+
+    scope = Scope.BACKUP
+    verb = services.unpin_point
+
+
+class PointHold(PointAction):
+    """A legal hold: nobody deletes it until the hold is released. Needs a reason."""
+
+    scope = Scope.ADMIN
+    verb = services.hold_point
+
+
+class PointRelease(PointAction):
+    """Ends a legal hold. Needs a reason."""
+
+    scope = Scope.ADMIN
+    verb = services.release_hold
+
+
+class PointDelete(PointAction):
+    """Moves it to the repository's trash, from where it can be had back for a while."""
+
+    scope = Scope.ADMIN
+    verb = services.delete_restore_point
+
+
+class PointUndelete(PointAction):
+    """Takes it back out of the trash."""
+
+    scope = Scope.ADMIN
+    verb = services.undelete_point
+
+
+class PointVerify(_Rows, ActionView):
+    """Reads it again in full and compares; a job."""
+
+    scope = Scope.BACKUP
+    serializer_class = JobSerializer
+
+    def act(self, said: dict[str, Any], **where: Any) -> Response:
+        job = services.verify_restore_point(
+            actor=self.person, point=self.get_object(), via=Job.Via.API, **said
+        )
+        return self.accepted(self.get_serializer(job).data, job)
