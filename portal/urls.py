@@ -50,6 +50,7 @@ urlpatterns = [
     path("", include("backups.urls")),
     path("", include("restores.urls")),
     path("jobs/", include("portal.jobs.urls")),
+    path("", include("portal.events.urls")),
     path("", include("portal.accounts.urls")),
     path("api/v1/", include("portal.api.urls")),
     path("", include("portal.accounts.allauth_urls")),

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods
 from portal.accounts import presenters
 from portal.accounts.forms import NewPasswordForm, SignInForm
 from portal.accounts.models import User
+from portal.accounts.roles import Role
 from portal.audit import services as audit
 
 
@@ -72,5 +73,6 @@ def settings(request: HttpRequest) -> HttpResponse:
     grants = person.vm_grants.select_related("vm")
     status = 422 if request.method == "POST" else 200
     roles = presenters.role_rows(memberships, grants)
-    context = {"form": form, "roles": roles}
+    leads_a_team = any(row.role == Role.ADMIN for row in memberships)
+    context = {"form": form, "roles": roles, "leads_a_team": leads_a_team}
     return render(request, "accounts/settings.html", context, status=status)

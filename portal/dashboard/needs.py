@@ -14,6 +14,8 @@ from backups.repository_presenters import State as RepositoryState
 from portal import wording
 from portal.dashboard.protection import Protection
 from portal.environments.models import Environment, VirtualMachine
+from portal.events import presenters as webhook_words
+from portal.events.models import Webhook
 from portal.jobs import presenters as job_words
 from portal.jobs.models import Job
 
@@ -71,6 +73,21 @@ def of_managers(troubled: Sequence[Environment]) -> list[Need]:
             "Look",
         )
         for environment in troubled
+    ]
+
+
+def of_webhooks(given_up: Sequence[Webhook]) -> list[Need]:
+    """Webhooks that events could not be delivered to."""
+    return [
+        _page_need(
+            "network",
+            "warn",
+            f"{wording.isolated(webhook.name)} did not take its events",
+            webhook_words.state(webhook).sentence,
+            webhook.get_absolute_url(),
+            "See to it",
+        )
+        for webhook in given_up
     ]
 
 

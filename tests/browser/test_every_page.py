@@ -9,10 +9,13 @@ from playwright.sync_api import Page
 
 from backups.models import Repository, RestorePoint
 from portal.environments.models import ManagerIdentity
+from portal.events.models import Delivery, DeliveryState, Webhook
 from tests.browser.conftest import keep_screenshot, sign_in
 from tests.factories import (
+    DeliveryFactory,
     DiskFactory,
     EnvironmentFactory,
+    EventFactory,
     JobFactory,
     MeasurementFactory,
     PersonFactory,
@@ -20,6 +23,7 @@ from tests.factories import (
     PointFactory,
     RepositoryFactory,
     VmFactory,
+    WebhookFactory,
 )
 
 pytestmark = pytest.mark.browser
@@ -78,6 +82,7 @@ def pages(transactional_db, people) -> dict[str, str]:
         vm=vms[1], repository=repository, deleted_at=timezone.now(), deleted_by="x", deleted_why=NASTY[0]
     )
     RepositoryFactory(name=NASTY[2])
+    webhook, delivery = _webhook(people.team, vms)
     held = f"/repositories/{repository.uuid}/"
     return {
         "overview": "/",
@@ -104,8 +109,25 @@ def pages(transactional_db, people) -> dict[str, str]:
         "manager-add": "/managers/add/",
         "search": "/search/?q=a",
         "settings": "/settings/",
+        "webhooks": "/webhooks/",
+        "webhook-add": "/webhooks/add/",
+        "webhook": webhook.get_absolute_url(),
+        "webhook-change": f"{webhook.get_absolute_url()}change/",
+        "webhook-delivery": delivery.get_absolute_url(),
         "missing": "/machines/00000000-0000-0000-0000-000000000000/",
     }
+
+
+def _webhook(team, vms) -> tuple[Webhook, Delivery]:
+    """One that needs somebody, with deliveries of all states about awkward names."""
+    webhook = WebhookFactory(team=team, name=NASTY[0], url=f"https://hooks.example.com/{NASTY[0]}")
+    WebhookFactory(name=NASTY[3])
+    for state, vm in zip(DeliveryState, vms, strict=True):
+        event = EventFactory(vm=vm, data={"vm": {"name": vm.name}, "job": {"ticket": NASTY[1]}})
+        delivery = DeliveryFactory(webhook=webhook, event=event, state=state, problem=f"It said {NASTY[1]}.")
+        delivery.attempts.create(number=1, seconds=0.2, status=500, answer=NASTY[1] * 9, problem=NASTY[0])
+        delivery.attempts.create(number=2)
+    return webhook, webhook.deliveries.get(state=DeliveryState.FAILED)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -90,7 +90,7 @@ NAV: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ("Jobs", "Jobs", "jobs", "jobs:job_list", ("jobs:",)),
     ("Managers", "Managers", "manager", "environments:environment_list", ("environments:environment",)),
     ("Reports", "Reports", "report", "dashboard:reports", ("dashboard:report",)),
-    ("Settings", "Settings", "settings", "accounts:settings", ("accounts:", "backups:repositor")),
+    ("Settings", "Settings", "settings", "accounts:settings", ("accounts:", "backups:repositor", "events:")),
 )
 
 # Pages that do not exist for anybody but platform admins.
