@@ -71,12 +71,12 @@ def overview(request: HttpRequest) -> HttpResponse:
     troubled = list(Environment.objects.exclude(problem="")) if person.is_platform_admin else []
     needy = presenters.sorted_machines([item for item in rows if item.status in NEEDY], "protection")
     warned = jobs.with_open_warnings()
-    given_up = webhook_words.with_given_up(Webhook.objects.managed_by(person))
+    given_up = webhook_words.needing_somebody(Webhook.objects.managed_by(person))
     others: list[needs.Need] = [
         *needs.of_waiting_jobs(list(jobs.filter(state=JobState.WAITING)[:NEEDS_YOU])),
         *needs.of_managers(troubled),
         *needs.of_repositories(repository_words.worst_first(repositories)),
-        *needs.of_webhooks(list(given_up.filter(enabled=True, given_up__gt=0)[:NEEDS_YOU])),
+        *needs.of_webhooks(list(given_up[:NEEDS_YOU])),
         *needs.of_warnings(list(warned[:WARNED_JOBS])),
     ]
     of_machines = _needs_of_machines(person, _pairs(needy[: max(1, NEEDS_YOU - len(others))]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, OuterRef, Q
 
 from portal.events.kinds import EventKind
 from portal.events.models import Delivery, DeliveryAttempt, DeliveryState, Webhook
@@ -52,6 +52,12 @@ def with_given_up(webhooks: WebhookQuerySet) -> WebhookQuerySet:
     """With `given_up`: deliveries that somebody has to see to."""
     given_up = Q(deliveries__state=DeliveryState.FAILED, deliveries__event__isnull=False)
     return webhooks.select_related("team").annotate(given_up=Count("deliveries", filter=given_up))
+
+
+def needing_somebody(webhooks: WebhookQuerySet) -> WebhookQuerySet:
+    """Those that are on and have given up something."""
+    given_up = Delivery.objects.given_up().filter(webhook=OuterRef("pk"))
+    return with_given_up(webhooks.filter(Exists(given_up), enabled=True))
 
 
 def state(webhook: Any) -> State:

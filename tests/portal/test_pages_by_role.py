@@ -14,9 +14,10 @@ from django.utils import timezone
 
 from backups import services as backups
 from backups.models import Repository, RestorePoint
+from portal.events.models import Delivery, DeliveryState
 from portal.jobs.models import Job
 from portal.jobs.states import JobState
-from tests.factories import DiskFactory, JobFactory, PointFactory, VmFactory
+from tests.factories import DeliveryFactory, DiskFactory, JobFactory, PointFactory, VmFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.embedded]
 
@@ -41,6 +42,10 @@ OPERATORS_DO = (LOGIN, 404, 403, 302, 302, 302)
 ADMINS_DO = (LOGIN, 404, 403, 403, 302, 302)
 PLATFORM_SEES = (LOGIN, 404, 404, 404, 404, 200)
 PLATFORM_DOES = (LOGIN, 404, 404, 404, 404, 302)
+# Webhooks: for admins of some team (dave is one, of another team), and for those of the webhook's own team.
+TEAM_ADMINS_SEE = (LOGIN, 200, 404, 404, 200, 200)
+ADMINS_OF_IT_SEE = (LOGIN, 404, 404, 404, 200, 200)
+ADMINS_OF_IT_DO = (LOGIN, 404, 404, 404, 302, 302)
 
 RULES = {
     "alive": Rule(get=(200,) * 6, post=None),
@@ -86,6 +91,17 @@ RULES = {
     "jobs:retry": Rule(None, OPERATORS_DO, subject="failed"),
     "jobs:seen_to_all": Rule(None, (LOGIN, 302, 302, 302, 302, 302)),
     "jobs:seen_to": Rule(None, OPERATORS_DO, subject="failed"),
+    "events:webhook_list": Rule(TEAM_ADMINS_SEE),
+    "events:webhook_add": Rule(TEAM_ADMINS_SEE, (LOGIN, 422, 404, 404, 422, 422)),
+    "events:webhook": Rule(ADMINS_OF_IT_SEE, subject="webhook"),
+    "events:webhook_change": Rule(ADMINS_OF_IT_SEE, (LOGIN, 404, 404, 404, 422, 422), subject="webhook"),
+    "events:webhook_secret": Rule(None, (LOGIN, 404, 404, 404, 200, 200), subject="webhook"),
+    "events:webhook_switch": Rule(None, ADMINS_OF_IT_DO, subject="webhook", data={"enabled": "yes"}),
+    "events:webhook_remove": Rule(None, (LOGIN, 404, 404, 404, 302, 404), subject="webhook"),
+    "events:webhook_test": Rule(None, ADMINS_OF_IT_DO, subject="webhook"),
+    "events:webhook_failed": Rule(None, ADMINS_OF_IT_DO, subject="webhook"),
+    "events:delivery": Rule(ADMINS_OF_IT_SEE, subject="delivery"),
+    "events:delivery_again": Rule(None, ADMINS_OF_IT_DO, subject="delivery"),
     "accounts:login": Rule((200, 302, 302, 302, 302, 302), None),
     "accounts:logout": Rule(None, (LOGIN, 302, 302, 302, 302, 302)),
     "account_login": Rule((200, 302, 302, 302, 302, 302), None),
@@ -118,6 +134,7 @@ def addresses(people, rings, monkeypatch):
     vm.teams.add(people.team)
     DiskFactory(vm=vm)
     point = PointFactory(vm=vm)
+    delivery = DeliveryFactory(webhook__team=people.team, state=DeliveryState.FAILED)
     subjects = {
         "vm": vm.uuid,
         "environment": vm.environment.uuid,
@@ -125,11 +142,17 @@ def addresses(people, rings, monkeypatch):
         "repository": point.repository.uuid,
         "job": JobFactory(vm=vm, kind="point_verify").uuid,
         "failed": JobFactory(vm=vm, state=JobState.FAILED, finished_at=timezone.now()).uuid,
+        "webhook": delivery.webhook.uuid,
+        "delivery": (delivery.webhook.uuid, delivery.uuid),
     }
     return {
-        route: reverse(route, args=[subjects[rule.subject]] if rule.subject else [])
-        for route, rule in RULES.items()
+        route: reverse(route, args=_arguments(subjects.get(rule.subject))) for route, rule in RULES.items()
     }
+
+
+def _arguments(subject: object) -> list[object]:
+    """Of a subject below another one both."""
+    return list(subject) if isinstance(subject, tuple) else [subject] if subject else []
 
 
 def signed_in(people, name: str) -> Client:
@@ -171,6 +194,7 @@ def _put_back() -> None:
     Job.objects.filter(kind="vm_backup", state=JobState.PENDING).update(state=JobState.SUCCEEDED)
     Job.objects.filter(kind="point_verify", state=JobState.CANCELLED).update(state=JobState.PENDING)
     RestorePoint.objects.update(deleted_at=None)
+    Delivery.objects.update(state=DeliveryState.FAILED)
 
 
 def test_what_changes_something_is_not_done_by_get(people, addresses):
