@@ -3,7 +3,7 @@
 
 from django.urls import path
 
-from portal.api.resources import backups, documentation, environments, jobs, points, restores, vms
+from portal.api.resources import backups, documentation, environments, events, jobs, points, restores, vms
 
 app_name = "api"
 urlpatterns = [
@@ -26,6 +26,7 @@ urlpatterns = [
     path("restores", restores.Restores.as_view(), name="restores"),
     path("restores/plan", restores.RestorePlanning.as_view(), name="restore_plan"),
     path("restores/<uuid:uuid>", restores.RestoreDetail.as_view(), name="restore"),
+    path("events", events.Events.as_view(), name="events"),
     path("jobs", jobs.Jobs.as_view(), name="jobs"),
     path("jobs/<uuid:uuid>", jobs.JobDetail.as_view(), name="job"),
     path("jobs/<uuid:uuid>/cancel", jobs.JobCancel.as_view(), name="job_cancel"),
