@@ -5,7 +5,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
-from portal.dashboard import styleguide
+from portal.dashboard import mine, styleguide
 from portal.dashboard import views as dashboard
 from portal.environments import people_views
 from portal.environments import views as environments
@@ -20,6 +20,8 @@ def alive(request: HttpRequest) -> HttpResponse:
 dashboard_patterns = [
     path("", dashboard.overview, name="overview"),
     path("search/", dashboard.search, name="search"),
+    path("mine/", mine.mine, name="mine"),
+    path("mine/restores/", mine.my_restores, name="my_restores"),
 ]
 environment_patterns = [
     path("machines/", dashboard.vm_list, name="vm_list"),

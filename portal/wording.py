@@ -107,6 +107,35 @@ def _distance(seconds: float) -> str:
     return "1 year" if n == 1 else f"{n} years"
 
 
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+
+
+def day_and_time(moment: datetime, now: datetime) -> str:
+    """Say when something was, both in the reader's time zone: `today 06:10`, `yesterday 22:04`, `Friday 22:04`,
+    `12 March 22:04`, `12 March 2025 22:04`."""
+    days = (now.date() - moment.date()).days
+    if 0 <= days < 7:
+        day = ("today", "yesterday")[days] if days < 2 else _DAYS[moment.weekday()]
+    else:
+        day = f"{moment.day} {_MONTHS[moment.month - 1]}"
+        day = day if moment.year == now.year else f"{day} {moment.year}"
+    return f"{day} {moment:%H:%M}"
+
+
 def isolated(text: str) -> str:
     """A name for use inside a sentence: one written right to left is isolated (U+2068 … U+2069), so that the words
     around it keep their order. Other names stay as they are."""

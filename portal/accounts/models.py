@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
+from django.utils.functional import cached_property
 
 from portal.accounts.limits import Limits
 from portal.accounts.roles import Capability, Role
@@ -49,6 +50,11 @@ class User(AbstractUser):
         """Narrows machines to the teams that count in this request: `{"teams__memberships__user": …}`."""
         tied = {"teams": self.limits.team_id} if self.limits and self.limits.team_id is not None else {}
         return {"teams__memberships__user": self, **tied}
+
+    @cached_property
+    def is_here_for_machines_alone(self) -> bool:
+        """In no team and no admin: knows single machines at most, and gets pages of one's own for them."""
+        return not self.is_superuser and not self.memberships.exists()
 
     @property
     def counts_beyond_teams(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.paginator import Paginator
 from django.db.models import Count, Q, Sum
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
@@ -56,6 +56,8 @@ def _pairs(summaries: list[Summary]) -> list[presenters.Pair]:
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
     person = _person(request)
+    if person.is_here_for_machines_alone:
+        return redirect("dashboard:mine")
     jobs = Job.objects.visible_to(person).select_related("vm")
     live = {
         "live": job_words.live(list(jobs.active().exclude(state=JobState.WAITING)[:10])),

@@ -107,6 +107,8 @@ def pages(transactional_db, people) -> dict[str, str]:
         "manager": f"/managers/{environment.uuid}/",
         "owners": f"/managers/{environment.uuid}/people/",
         "manager-add": "/managers/add/",
+        "mine": "/mine/",
+        "my-restores": "/mine/restores/",
         "search": "/search/?q=a",
         "settings": "/settings/",
         "webhooks": "/webhooks/",

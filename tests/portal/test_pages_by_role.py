@@ -51,6 +51,8 @@ RULES = {
     "alive": Rule(get=(200,) * 6, post=None),
     "dashboard:overview": Rule(ALL),
     "dashboard:search": Rule(ALL),
+    "dashboard:mine": Rule(ALL),
+    "dashboard:my_restores": Rule(ALL),
     "environments:vm_list": Rule(ALL),
     "environments:vm": Rule(OF_THE_TEAM, subject="vm"),
     "environments:environment_list": Rule(PLATFORM_SEES),

@@ -86,6 +86,8 @@ PAGES = {
     "machines_csv": lambda world: "/machines/?format=csv",
     "machine": lambda world: world.vm.get_absolute_url(),
     "search": lambda world: "/search/?q=vm",
+    "mine": lambda world: "/mine/",
+    "my_restores": lambda world: "/mine/restores/",
     "managers": lambda world: "/managers/",
     "manager": lambda world: reverse("environments:environment", args=[world.environment.uuid]),
     "owners": lambda world: reverse("environments:environment_people", args=[world.environment.uuid]),

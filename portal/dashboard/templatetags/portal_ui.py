@@ -93,6 +93,19 @@ NAV: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ("Settings", "Settings", "settings", "accounts:settings", ("accounts:", "backups:repositor", "events:")),
 )
 
+# For a person without a team, who is here for single machines: the same pages light up, under one's own names.
+MY_NAV: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
+    (
+        "My machines",
+        "Machines",
+        "machine",
+        "dashboard:mine",
+        ("dashboard:mine", "environments:vm", "backups:point", "restores:"),
+    ),
+    ("My restores", "Restores", "restore", "dashboard:my_restores", ("dashboard:my_restores", "jobs:")),
+    ("Settings", "Settings", "settings", "accounts:settings", ("accounts:",)),
+)
+
 # Pages that do not exist for anybody but platform admins.
 ADMIN_PAGES = {"environments:environment_list"}
 
@@ -118,6 +131,20 @@ def amount(done: int | None, total: int | None) -> str:
 def rate(value: float | None) -> str:
     """Say bytes per second as MiB/s; empty for None."""
     return "" if value is None or value == "" else wording.rate(float(value))
+
+
+@register.filter
+def said(moment: datetime) -> SafeString | str:
+    """Say a moment so that a person finds it in memory: `yesterday 22:04, 14 hours ago`."""
+    day = day_time(moment)
+    distance = wording.ago(moment, timezone.now())
+    return day if distance == "yesterday" else format_html("{}, {}", day, ago(moment))
+
+
+@register.filter
+def day_time(moment: datetime) -> SafeString:
+    """Say a moment by its day as `<time>`: `yesterday 22:04`."""
+    return _time(moment, wording.day_and_time(timezone.localtime(moment), timezone.localtime()), "day")
 
 
 @register.filter
@@ -212,9 +239,10 @@ def nav_entries(context: template.Context) -> list[NavEntry]:
     """Return the entries of the rail whose pages exist for this person, marking the one this page belongs to."""
     request = context.get("request")
     here = _view_name(request)
-    admin = getattr(getattr(request, "user", None), "is_platform_admin", False)
+    person = getattr(request, "user", None)
+    admin = getattr(person, "is_platform_admin", False)
     entries = []
-    for label, short, symbol, name, owned in NAV:
+    for label, short, symbol, name, owned in MY_NAV if _is_here_for_machines_alone(person) else NAV:
         if name in ADMIN_PAGES and not admin:
             continue
         try:
@@ -223,6 +251,27 @@ def nav_entries(context: template.Context) -> list[NavEntry]:
             continue
         entries.append(NavEntry(label, short, symbol, url, here.startswith(owned)))
     return entries
+
+
+def _is_here_for_machines_alone(person: Any) -> bool:
+    return bool(getattr(person, "is_here_for_machines_alone", False))
+
+
+@register.simple_tag(takes_context=True)
+def list_of(context: template.Context, what: str) -> dict[str, str]:
+    """`label` and `url` of the list that a page's breadcrumb begins with: `machines` or `jobs`, one's own for a person
+    who has no other."""
+    alone = _is_here_for_machines_alone(getattr(context.get("request"), "user", None))
+    label, name = _LISTS[what, alone]
+    return {"label": label, "url": reverse(name)}
+
+
+_LISTS = {
+    ("machines", False): ("Virtual machines", "environments:vm_list"),
+    ("machines", True): ("My machines", "dashboard:mine"),
+    ("jobs", False): ("Jobs", "jobs:job_list"),
+    ("jobs", True): ("My restores", "dashboard:my_restores"),
+}
 
 
 @register.simple_tag(takes_context=True)
