@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
     "portal",
     "portal.audit",
     "portal.accounts",
@@ -131,6 +132,20 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_RATE_LIMITS = {"login": None}
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 600
+ACCOUNT_FORMS = {"reauthenticate": "portal.accounts.forms.ConfirmByPasswordForm"}
+MFA_ADAPTER = "portal.accounts.mfa.MfaAdapter"
+MFA_FORMS = {
+    "authenticate": "portal.accounts.mfa.CodeForm",
+    "reauthenticate": "portal.accounts.mfa.ConfirmByCodeForm",
+    "activate_totp": "portal.accounts.mfa.AddAppForm",
+    "add_webauthn": "portal.accounts.mfa.AddPasskeyForm",
+    "edit_webauthn": "portal.accounts.mfa.RenamePasskeyForm",
+}
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_TOTP_ISSUER = "oVirt Backup Portal"
+MFA_TOTP_TOLERANCE = 1
 # Reverse proxies in front that add to X-Forwarded-For. Without them the header is anybody's word and not looked at.
 ALLAUTH_TRUSTED_PROXY_COUNT = envint("PORTAL_TRUSTED_PROXIES", 0)
 

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -78,5 +79,18 @@ class AccountAdapter(DefaultAccountAdapter):
             url, allowed_hosts={self.request.get_host()}, require_https=self.request.is_secure()
         )
 
+    def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
+        wording = {
+            "reauthenticate": "Use your password",
+            "mfa_reauthenticate": "Use a code of your app",
+            "mfa_reauthenticate:webauthn": "Use a passkey",
+        }
+        return [
+            {**method, "description": wording[method["id"]]}
+            for method in super().get_reauthentication_methods(user)
+        ]
+
     def add_message(self, request: HttpRequest, level: int, *args: Any, **kwargs: Any) -> None:
-        """Pages say in their own words what was done."""
+        """Pages say in their own words what was done; what could not be done is said."""
+        if kwargs.get("message"):
+            messages.add_message(request, level, kwargs["message"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from allauth.account.forms import LoginForm
+from allauth.account.forms import LoginForm, ReauthenticateForm
 from django.contrib.auth.forms import PasswordChangeForm
 
 from portal.accounts import attempts
@@ -52,3 +52,10 @@ class NewPasswordForm(PasswordChangeForm):
         password = super().clean_old_password()
         counted.give_back()
         return password
+
+
+class ConfirmByPasswordForm(ReauthenticateForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["password"].widget.attrs.pop("placeholder", None)
+        self.fields["password"].widget.attrs["autofocus"] = True

@@ -8,6 +8,12 @@ from typing import Any
 from allauth.account.adapter import get_adapter
 from allauth.account.internal.flows.login import get_authentication_records
 from allauth.account.signals import user_logged_in
+from allauth.mfa.signals import (
+    authentication_failed,
+    authenticator_added,
+    authenticator_removed,
+    authenticator_reset,
+)
 from django.dispatch import receiver
 
 from portal.accounts import devices
@@ -19,3 +25,40 @@ def note_login(request: Any, user: Any, response: Any, **_: Any) -> None:
     devices.remember(response, user.get_username())
     used = [record.get("type") or record["method"] for record in get_authentication_records(request, user)]
     audit.record("login", actor=user, address=get_adapter(request).get_client_ip(request), methods=used)
+
+
+@receiver(authenticator_added)
+def note_added(**kwargs: Any) -> None:
+    _note_second_step("second_step.add", **kwargs)
+
+
+@receiver(authenticator_removed)
+def note_removed(**kwargs: Any) -> None:
+    _note_second_step("second_step.remove", **kwargs)
+
+
+@receiver(authenticator_reset)
+def note_reset(**kwargs: Any) -> None:
+    _note_second_step("second_step.renew", **kwargs)
+
+
+@receiver(authentication_failed)
+def note_wrong_code(request: Any, user: Any, reauthentication: bool = False, **_: Any) -> None:
+    audit.record(
+        "login.refused",
+        actor=None,
+        address=get_adapter(request).get_client_ip(request),
+        username=user.get_username(),
+        step="confirm" if reauthentication else "code",
+    )
+
+
+def _note_second_step(action: str, *, request: Any, user: Any, authenticator: Any, **_: Any) -> None:
+    audit.record(
+        action,
+        actor=user,
+        subject=user,
+        address=get_adapter(request).get_client_ip(request),
+        kind=authenticator.type,
+        name=str(authenticator),
+    )

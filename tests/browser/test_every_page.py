@@ -111,6 +111,8 @@ def pages(transactional_db, people) -> dict[str, str]:
         "my-restores": "/mine/restores/",
         "search": "/search/?q=a",
         "settings": "/settings/",
+        "two-step": "/settings/two-step/",
+        "confirm": "/confirm/?next=/settings/two-step/app/",
         "webhooks": "/webhooks/",
         "webhook-add": "/webhooks/add/",
         "webhook": webhook.get_absolute_url(),

@@ -42,6 +42,9 @@ OPERATORS_DO = (LOGIN, 404, 403, 302, 302, 302)
 ADMINS_DO = (LOGIN, 404, 403, 403, 302, 302)
 PLATFORM_SEES = (LOGIN, 404, 404, 404, 404, 200)
 PLATFORM_DOES = (LOGIN, 404, 404, 404, 404, 302)
+# One's own account: the password is asked for again, or the sign-in page or the overview is gone to.
+CONFIRM = (LOGIN, 302, 302, 302, 302, 302)
+NONE_OF_ONES_OWN = (LOGIN, 404, 404, 404, 404, 404)
 # Webhooks: for admins of some team (dave is one, of another team), and for those of the webhook's own team.
 TEAM_ADMINS_SEE = (LOGIN, 200, 404, 404, 200, 200)
 ADMINS_OF_IT_SEE = (LOGIN, 404, 404, 404, 200, 200)
@@ -109,6 +112,19 @@ RULES = {
     "account_login": Rule((200, 302, 302, 302, 302, 302), None),
     "account_logout": Rule(None, (LOGIN, 302, 302, 302, 302, 302)),
     "account_inactive": Rule((200, 200, 200, 200, 200, 200)),
+    "account_reauthenticate": Rule(ALL, ALL),
+    "mfa_reauthenticate": Rule(CONFIRM, CONFIRM),
+    "mfa_reauthenticate_webauthn": Rule(CONFIRM, CONFIRM),
+    "mfa_authenticate": Rule(CONFIRM, CONFIRM),
+    "mfa_login_webauthn": Rule(CONFIRM, CONFIRM),
+    "mfa_index": Rule(ALL),
+    "mfa_activate_totp": Rule(CONFIRM, CONFIRM),
+    "mfa_deactivate_totp": Rule(NONE_OF_ONES_OWN, NONE_OF_ONES_OWN),
+    "mfa_view_recovery_codes": Rule(NONE_OF_ONES_OWN),
+    "mfa_generate_recovery_codes": Rule(CONFIRM, CONFIRM),
+    "mfa_add_webauthn": Rule(CONFIRM, CONFIRM),
+    "mfa_edit_webauthn": Rule(CONFIRM, CONFIRM, subject="number"),
+    "mfa_remove_webauthn": Rule(CONFIRM, CONFIRM, subject="number"),
     "accounts:settings": Rule(ALL, (LOGIN, 422, 422, 422, 422, 422)),
     "styleguide": Rule((LOGIN, 404, 404, 404, 404, 404)),
 }
@@ -139,6 +155,7 @@ def addresses(people, rings, monkeypatch):
     delivery = DeliveryFactory(webhook__team=people.team, state=DeliveryState.FAILED)
     subjects = {
         "vm": vm.uuid,
+        "number": 1,
         "environment": vm.environment.uuid,
         "point": point.uuid,
         "repository": point.repository.uuid,
