@@ -4,25 +4,41 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from backups import access
 from backups.models import Repository
-from backups.store.anchors import append_anchor, read_anchors
+from backups.store.anchors import append_anchor, read_anchors, read_anchors_file
 from backups.store.errors import StoreError
+from backups.store.lines import Line
 from backups.upkeep import is_due
 from portal.audit import sealing, verifying
 from portal.audit import services as audit
 from portal.audit.models import AuditAnchor, AuditVerification
 from portal.audit.verifying import Anchor, Problem, Verdict
+from portal.errors import PortalError
+from portal.jobs import locks
+from portal.jobs import services as jobs
+from portal.jobs.context import JobContext
 from portal.jobs.models import Job
 
 log = logging.getLogger(__name__)
+
+
+VERIFY_TASK = "backups.verify_audit"
+LOCK = "audit:verify"
+
+
+class HistoryDamaged(PortalError):
+    """The audit history is not whole."""
 
 
 @dataclass
@@ -82,18 +98,22 @@ def read_all() -> Found:
             found.notes.append(f"{damaged} lines of the anchors in repository {repository.name} are damaged.")
         there = {(line["sequence"], line["hash"]) for line in lines if line is not None}
         found.missing += [note for note in notes if (note.sequence, note.hash) not in there]
-        found.anchors += [
-            Anchor(
-                sequence=line["sequence"],
-                hash=line["hash"],
-                chain=line["chain"],
-                at=line["at"],
-                place=f"repository {repository.name}",
-            )
-            for line in lines
-            if line is not None
-        ]
+        found.anchors += _anchors(lines, f"repository {repository.name}")
     return found
+
+
+def anchors_in(path: Path) -> list[Anchor]:
+    """Of a file that was copied out of a repository. Raises OSError, StoreError."""
+    path.stat()
+    return _anchors(read_anchors_file(path), str(path))
+
+
+def _anchors(lines: Iterable[Line | None], place: str) -> list[Anchor]:
+    return [
+        Anchor(line["sequence"], line["hash"], line["chain"], line["at"], place)
+        for line in lines
+        if line is not None
+    ]
 
 
 def verify_history() -> Verdict:
@@ -107,6 +127,41 @@ def verify_history() -> Verdict:
     if verdict.problem is not None:
         log.error("The audit history is not whole: %s", verdict.problem.text)
     return verdict
+
+
+def order_verification(*, actor: Any, via: str = Job.Via.PAGE) -> Job:
+    """Have a worker verify the history, or return the job that is at it. Raises NotAllowed."""
+    access.require_platform_admin(actor, "verify the audit history")
+    under_way = Job.objects.active().filter(kind="audit_verify").first()
+    if under_way is not None:
+        return under_way
+    with transaction.atomic():
+        job = jobs.create_job(
+            kind="audit_verify",
+            task=VERIFY_TASK,
+            title="Verify the audit history",
+            actor=actor,
+            locks=[locks.exclusive(LOCK)],
+            via=via,
+        )
+        audit.record("audit.verify", actor=actor, via=via, job=str(job.uuid))
+    return job
+
+
+def run(context: JobContext) -> None:
+    """Raises HistoryDamaged with the first thing that is wrong."""
+    with context.step("verify", "Reading every entry and every seal again") as step:
+        sealing.seal_all()
+        verdict = verify_history()
+        step.detail = f"{verdict.entries:,} entries are whole, {verdict.anchors:,} anchors compared"
+    for note in verdict.notes:
+        context.warn(note)
+    if verdict.problem is not None:
+        raise HistoryDamaged(
+            f"{verdict.problem.text} Nothing was changed.",
+            hint="Keep a copy of the database and of the anchors as they are now, then compare with an earlier export.",
+        )
+    context.write(result={"entries": verdict.entries, "head": verdict.head})
 
 
 def accept(*, reason: str, actor: Any = None, via: str = Job.Via.COMMAND) -> list[Anchor]:
@@ -127,9 +182,7 @@ def take_up(repository: Repository, *, actor: Any, via: str) -> None:
     sealing.seal_all()
     head = verifying.head()
     foreign = [
-        Anchor(line["sequence"], line["hash"], line["chain"], line["at"], repository.name)
-        for line in lines
-        if line is not None and (head is None or line["chain"] != head.chain)
+        anchor for anchor in _anchors(lines, repository.name) if head is None or anchor.chain != head.chain
     ]
     _accept(foreign, reason="The repository was taken up.", actor=actor, via=via, subject=repository)
     write_anchor(repository)

@@ -52,6 +52,11 @@ def look_after_audit() -> None:
     anchoring.look_after()
 
 
+@shared_task(name=anchoring.VERIFY_TASK)
+def verify_audit(job_id: int) -> None:
+    runner.execute(job_id, anchoring.run)
+
+
 @shared_task(name=repositories.ADD_TASK)
 def add_repository_job(job_id: int) -> None:
     runner.execute(job_id, add_repository.run)

@@ -157,10 +157,11 @@ def counted(matching: QuerySet[Any]) -> int:
 
 
 def in_words(total: int, noun: str) -> str:
-    """`1 job`, `50 jobs`, `1,000+ jobs` for what `counted` told."""
+    """`1 job`, `50 jobs`, `2 entries`, `1,000+ jobs` for what `counted` told."""
+    many = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
     if total > COUNTED:
-        return f"{COUNTED:,}+ {noun}s"
-    return f"{total:,} {noun}{'' if total == 1 else 's'}"
+        return f"{COUNTED:,}+ {many}"
+    return f"{total:,} {noun if total == 1 else many}"
 
 
 def _url(params: QueryDict, cursor: str) -> str:

@@ -50,6 +50,7 @@ INSTALLED_APPS = [
     "portal.jobs",
     "backups",
     "restores",
+    "portal.trail",
     "portal.dashboard",
     "portal.api",
 ]

@@ -51,6 +51,7 @@ urlpatterns = [
     path("", include((environment_patterns, "environments"))),
     path("", include("backups.urls")),
     path("", include("restores.urls")),
+    path("", include("portal.trail.urls")),
     path("jobs/", include("portal.jobs.urls")),
     path("", include("portal.events.urls")),
     path("", include("portal.accounts.urls")),

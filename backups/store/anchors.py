@@ -36,7 +36,15 @@ def append_anchor(store: Repository, *, chain: str, sequence: int, hash: str) ->
 
 def read_anchors(store: Repository) -> tuple[Line | None, ...]:
     """Lines in the order of writing, None where one is damaged. Raises StoreError."""
-    lines = read_lines(_path(store), first=str(store.uuid), what=_WHAT)
+    return _checked(read_lines(_path(store), first=str(store.uuid), what=_WHAT))
+
+
+def read_anchors_file(path: Path) -> tuple[Line | None, ...]:
+    """Of a copy of such a file, whose repository is not at hand. Raises StoreError."""
+    return _checked(read_lines(path, first="", what=_WHAT))
+
+
+def _checked(lines: tuple[Line | None, ...]) -> tuple[Line | None, ...]:
     return tuple(line if line is not None and _is_anchor(line) else None for line in lines)
 
 

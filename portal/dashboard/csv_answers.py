@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import csv
-import datetime as dt
 from typing import Any
 
 from django.http import HttpResponse
 
-# A cell that begins so is run as a formula by spreadsheets; a machine's name may be anything.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+from portal import spreadsheet
 
 
 def csv_answer(filename: str, columns: list[dict[str, Any]], rows: list[dict[str, Any]]) -> HttpResponse:
@@ -20,14 +18,5 @@ def csv_answer(filename: str, columns: list[dict[str, Any]], rows: list[dict[str
     writer = csv.writer(response)
     writer.writerow(column["label"] for column in columns)
     for row in rows:
-        writer.writerow(_text(cell["value"]) for cell in row["cells"])
+        writer.writerow(spreadsheet.cell(cell["value"]) for cell in row["cells"])
     return response
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, dt.datetime):
-        return value.isoformat(timespec="seconds")
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text

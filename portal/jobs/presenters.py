@@ -64,6 +64,12 @@ KINDS = {
         left_alone="No restore point was changed.",
         cancelling="Reading stops. What was found damaged so far stays set aside.",
     ),
+    "audit_verify": KindWords(
+        doing="Verifying the audit history",
+        done="Verified the audit history",
+        left_alone="Nothing was changed by looking.",
+        cancelling="Reading stops. What was found by earlier verifications stays.",
+    ),
     "collect_garbage": KindWords(
         doing="Removing unused data from repository {subject}",
         done="Removed unused data from repository {subject}",
@@ -85,6 +91,7 @@ KIND_LABELS = {
     "repository_add": "New repository",
     "repository_verify": "Repository verification",
     "collect_garbage": "Garbage collection",
+    "audit_verify": "Audit verification",
 }
 
 VIA_WORDS = {

@@ -8,7 +8,10 @@ from django.utils import timezone
 from playwright.sync_api import Page
 
 from backups.models import Repository, RestorePoint
-from portal.environments.models import ManagerIdentity
+from portal.audit import sealing
+from portal.audit import services as audit
+from portal.audit.models import AuditAnchor, AuditEntry, AuditSeal, AuditVerification
+from portal.environments.models import ManagerIdentity, VirtualMachine
 from portal.events.models import Delivery, DeliveryState, Webhook
 from tests.browser.conftest import keep_screenshot, sign_in
 from tests.factories import (
@@ -110,6 +113,9 @@ def pages(transactional_db, people) -> dict[str, str]:
         "mine": "/mine/",
         "my-restores": "/mine/restores/",
         "search": "/search/?q=a",
+        "audit": "/audit/",
+        "audit-none": "/audit/?who=nobody",
+        "audit-entry": f"/audit/{_history(vms).uuid}/",
         "settings": "/settings/",
         "two-step": "/settings/two-step/",
         "confirm": "/confirm/?next=/settings/two-step/app/",
@@ -132,6 +138,27 @@ def _webhook(team, vms) -> tuple[Webhook, Delivery]:
         delivery.attempts.create(number=1, seconds=0.2, status=500, answer=NASTY[1] * 9, problem=NASTY[0])
         delivery.attempts.create(number=2)
     return webhook, webhook.deliveries.get(state=DeliveryState.FAILED)
+
+
+def _history(vms: list[VirtualMachine]) -> AuditEntry:
+    """Entries with awkward names; one with a change."""
+    for vm in vms:
+        audit.record("backup.start", actor=None, subject=vm, ticket=NASTY[0][:90])
+    found = audit.record(
+        "x.y_z", actor=None, subject=vms[1], before={"name": NASTY[0]}, after={"name": NASTY[1]}, more=NASTY
+    )
+    sealing.seal_all()
+    seen = AuditSeal.objects.latest("sequence")
+    place = {"at": timezone.now(), "place": "x", "place_name": NASTY[0], "sequence": 1, "hash": seen.hash}
+    AuditAnchor.objects.create(**place)
+    AuditVerification.objects.create(
+        at=timezone.now(),
+        entries=2,
+        anchors=1,
+        seconds=0.5,
+        problem=f"Entry 3 (id 3) was changed. It reads: {NASTY[0]}",
+    )
+    return found
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from backups import services as backups
 from backups.models import Repository, RestorePoint
+from portal.audit import services as audit
 from portal.events.models import Delivery, DeliveryState
 from portal.jobs.models import Job
 from portal.jobs.states import JobState
@@ -40,6 +41,7 @@ OF_THE_TEAM = (LOGIN, 404, 200, 200, 200, 200)
 OPERATORS_SEE = (LOGIN, 404, 403, 200, 200, 200)
 OPERATORS_DO = (LOGIN, 404, 403, 302, 302, 302)
 ADMINS_DO = (LOGIN, 404, 403, 403, 302, 302)
+READERS_SEE = (LOGIN, 200, 403, 403, 200, 200)
 PLATFORM_SEES = (LOGIN, 404, 404, 404, 404, 200)
 PLATFORM_DOES = (LOGIN, 404, 404, 404, 404, 302)
 # One's own account: the password is asked for again, or the sign-in page or the overview is gone to.
@@ -87,6 +89,11 @@ RULES = {
     "restores:restore": Rule(
         OPERATORS_SEE, (LOGIN, 404, 403, 422, 422, 422), subject="point", data={"plan_hash": "stale"}
     ),
+    "trail:entries": Rule(READERS_SEE),
+    "trail:entry": Rule((LOGIN, 404, 403, 403, 200, 200), subject="entry"),
+    "trail:export_csv": Rule(READERS_SEE),
+    "trail:export_jsonl": Rule(READERS_SEE),
+    "trail:verify": Rule(None, (LOGIN, 403, 403, 403, 403, 302)),
     "jobs:job_list": Rule(ALL),
     "jobs:running_indicator": Rule(ALL),
     "jobs:job": Rule(OF_THE_TEAM, subject="job"),
@@ -160,6 +167,7 @@ def addresses(people, rings, monkeypatch):
         "point": point.uuid,
         "repository": point.repository.uuid,
         "job": JobFactory(vm=vm, kind="point_verify").uuid,
+        "entry": audit.record("backup.start", actor=people.alice, subject=vm).uuid,
         "failed": JobFactory(vm=vm, state=JobState.FAILED, finished_at=timezone.now()).uuid,
         "webhook": delivery.webhook.uuid,
         "delivery": (delivery.webhook.uuid, delivery.uuid),

@@ -19,9 +19,11 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 
 from portal import wording
+from portal.accounts.models import User
 from portal.dashboard.templatetags import timeline
 from portal.jobs.models import Job
 from portal.jobs.presenters import unfinished_counts
+from portal.trail.access import may_read
 
 register = template.Library()
 
@@ -90,6 +92,8 @@ NAV: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ("Jobs", "Jobs", "jobs", "jobs:job_list", ("jobs:",)),
     ("Managers", "Managers", "manager", "environments:environment_list", ("environments:environment",)),
     ("Reports", "Reports", "report", "dashboard:reports", ("dashboard:report",)),
+    # Platform admins find it among the settings, where the rest of what only they see is.
+    ("Audit", "Audit", "key", "trail:entries", ("trail:",)),
     ("Settings", "Settings", "settings", "accounts:settings", ("accounts:", "backups:repositor", "events:")),
 )
 
@@ -245,12 +249,18 @@ def nav_entries(context: template.Context) -> list[NavEntry]:
     for label, short, symbol, name, owned in MY_NAV if _is_here_for_machines_alone(person) else NAV:
         if name in ADMIN_PAGES and not admin:
             continue
+        if name == "trail:entries" and (admin or not _reads_audit(request)):
+            continue
         try:
             url = reverse(name)
         except NoReverseMatch:
             continue
         entries.append(NavEntry(label, short, symbol, url, here.startswith(owned)))
     return entries
+
+
+def _reads_audit(request: HttpRequest | None) -> bool:
+    return isinstance(user := getattr(request, "user", None), User) and may_read(user)
 
 
 def _is_here_for_machines_alone(person: Any) -> bool:
