@@ -14,9 +14,11 @@ from allauth.mfa.signals import (
     authenticator_removed,
     authenticator_reset,
 )
+from django.db.models.signals import post_save
 from django.dispatch import receiver
 
-from portal.accounts import devices
+from portal.accounts import devices, sessions
+from portal.accounts.models import User
 from portal.audit import services as audit
 
 
@@ -62,3 +64,10 @@ def _note_second_step(action: str, *, request: Any, user: Any, authenticator: An
         kind=authenticator.type,
         name=str(authenticator),
     )
+
+
+@receiver(post_save, sender=User)
+def end_sessions_of_the_switched_off(instance: User, created: bool, **_: Any) -> None:
+    """They are refused at the next request anyhow; this takes them off the list as well."""
+    if not created and not instance.is_active:
+        sessions.end_all(instance, actor=None)

@@ -9,13 +9,12 @@ from typing import Any
 from allauth.account.adapter import get_adapter
 from allauth.account.views import LoginView
 from django.contrib import messages
-from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.views import LogoutView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from portal.accounts import presenters
+from portal.accounts import presenters, sessions
 from portal.accounts.forms import NewPasswordForm, SignInForm
 from portal.accounts.models import User
 from portal.accounts.roles import Role
@@ -65,9 +64,10 @@ def settings(request: HttpRequest) -> HttpResponse:
     form = NewPasswordForm(person, request.POST or None)
     if request.method == "POST" and form.is_valid():
         form.save()
-        update_session_auth_hash(request, person)
+        sessions.renew(request, person)
         audit.record("password.change", actor=person, subject=person)
-        messages.success(request, "Your password was changed.")
+        sessions.end_others(request)
+        messages.success(request, "Your password was changed. You were signed out everywhere else.")
         return redirect("accounts:settings")
     memberships = person.memberships.select_related("team")
     grants = person.vm_grants.select_related("vm")

@@ -117,6 +117,7 @@ def pages(transactional_db, people) -> dict[str, str]:
         "audit-none": "/audit/?who=nobody",
         "audit-entry": f"/audit/{_history(vms).uuid}/",
         "settings": "/settings/",
+        "sessions": "/settings/sessions/",
         "two-step": "/settings/two-step/",
         "confirm": "/confirm/?next=/settings/two-step/app/",
         "webhooks": "/webhooks/",

@@ -132,6 +132,10 @@ RULES = {
     "mfa_add_webauthn": Rule(CONFIRM, CONFIRM),
     "mfa_edit_webauthn": Rule(CONFIRM, CONFIRM, subject="number"),
     "mfa_remove_webauthn": Rule(CONFIRM, CONFIRM, subject="number"),
+    "accounts:session_list": Rule(ALL),
+    "accounts:session_end": Rule(None, NONE_OF_ONES_OWN, subject="number"),
+    "accounts:session_end_others": Rule(None, CONFIRM),
+    "accounts:session_end_all": Rule(None, CONFIRM),
     "accounts:settings": Rule(ALL, (LOGIN, 422, 422, 422, 422, 422)),
     "styleguide": Rule((LOGIN, 404, 404, 404, 404, 404)),
 }
