@@ -53,6 +53,7 @@ migrations:
 
 schema:
 	$(PY) manage.py spectacular --validate --fail-on-warn --file /dev/null
+	$(PY) manage.py api_problems
 
 bench: setup ## our transfers beside ovirt-imageio's own client, about ten minutes; BENCH_OPTIONS=--help
 	@exec $(PY) -m bench $(BENCH_OPTIONS)

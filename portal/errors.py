@@ -24,7 +24,7 @@ class PortalError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.code = code or type(self).code or _snake_case(type(self).__name__)
+        self.code = code or code_of(type(self))
         if retryable is not None:
             self.retryable = retryable
 
@@ -36,6 +36,11 @@ class NotAllowed(PortalError):
     """The person may see the thing but not do this with it."""
 
     status = 403
+
+
+def code_of(kind: type[PortalError]) -> str:
+    """The code of this class of errors: stable, since programs look at it."""
+    return kind.code or _snake_case(kind.__name__)
 
 
 def _snake_case(name: str) -> str:

@@ -287,6 +287,7 @@ SPECTACULAR_SETTINGS = {
         "StepState": "portal.jobs.states.StepState",
         "PointMode": "backups.models.RestorePoint.Mode",
         "Via": "portal.jobs.models.Job.Via",
+        "Role": "portal.accounts.roles.Role",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

@@ -70,12 +70,25 @@ class User(AbstractUser):
         return self.get_full_name() or self.username
 
 
+class TeamQuerySet(models.QuerySet["Team"]):
+    def visible_to(self, user: User) -> TeamQuerySet:
+        """Those that the person is in; platform admins see all. A token of one team shows that one."""
+        if user.reaches_every_machine:
+            return self
+        if not user.is_active:
+            return self.none()
+        found = self.filter(memberships__user=user)
+        return found if user.counts_beyond_teams else found.filter(pk=user.limits.team_id)  # type: ignore[union-attr]
+
+
 class Team(models.Model):
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(max_length=120, unique=True)
     members: models.ManyToManyField[User, Membership] = models.ManyToManyField(
         User, through="Membership", related_name="teams"
     )
+
+    objects = TeamQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]

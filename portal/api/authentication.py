@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from allauth.account.adapter import get_adapter
+from django.core.exceptions import PermissionDenied
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import SAFE_METHODS, BasePermission
@@ -42,7 +44,7 @@ class TokenAuthentication(BaseAuthentication):
                     "The Authorization header holds no Bearer token.", hint="Authorization: Bearer obp_…"
                 )
             )
-        address = request.META.get("REMOTE_ADDR", "")
+        address = _address(request)
         try:
             throttling.refuse_guessing(address)
             token = tokens.authenticate(text.strip(), address=address)
@@ -55,6 +57,15 @@ class TokenAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="oVirt Backup Portal"'
+
+
+def _address(request: Request) -> str:
+    """Where the request comes from, past the proxies that are trusted (ALLAUTH_TRUSTED_PROXY_COUNT); may be empty."""
+    try:
+        found: str = get_adapter().get_client_ip(request._request)
+    except PermissionDenied:
+        return ""
+    return found
 
 
 class HasScope(BasePermission):

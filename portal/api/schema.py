@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -11,6 +12,7 @@ from drf_spectacular.utils import OpenApiParameter
 
 from portal.api.filters import Parameters
 from portal.api.idempotency import HEADER
+from portal.api.scopes import Scope
 
 
 class TokenScheme(OpenApiAuthenticationExtension):
@@ -28,6 +30,14 @@ class ApiSchema(AutoSchema):
         from portal.api.views import ListView
 
         return isinstance(self.view, ListView) and self.method == "GET"
+
+    def get_description(self) -> str:  # type: ignore[override]  # as drf-spectacular has it
+        found: str = super().get_description()
+        if self.method != "POST":
+            return found
+        view: Any = self.view
+        own = inspect.getdoc(type(view).act) if "act" in vars(type(view)) else None
+        return f"{own or found}\n\n{_needed(view)}"
 
     def get_request_serializer(self) -> Any:
         body = getattr(self.view, "body_class", None)
@@ -65,13 +75,22 @@ class ApiSchema(AutoSchema):
         return found
 
 
+def _needed(view: Any) -> str:
+    if view.scope == Scope.READ:
+        return "Needs the scope that the job's own kind of work needs."
+    return f"Needs a token with the scope `{view.scope.value}`."
+
+
 def add_problems(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
-    """Any operation may answer with a problem document; reading one with 304."""
+    """Any operation may answer with a problem document, reading one with 304; bodies take no unknown fields."""
     result["components"].setdefault("schemas", {})["Problem"] = PROBLEM
     problem = {
         "description": "Refused or failed: a problem document (RFC 9457).",
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
+    for name, component in result["components"]["schemas"].items():
+        if name.endswith("BodyRequest"):
+            component["additionalProperties"] = False  # filters.Body refuses what it does not know
     for path in result["paths"].values():
         for method, operation in path.items():
             operation["responses"]["default"] = problem

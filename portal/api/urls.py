@@ -3,10 +3,23 @@
 
 from django.urls import path
 
-from portal.api.resources import backups, documentation, environments, events, jobs, points, restores, vms
+from portal.api import pages
+from portal.api.resources import (
+    backups,
+    documentation,
+    environments,
+    events,
+    jobs,
+    points,
+    repositories,
+    restores,
+    teams,
+    vms,
+)
 
 app_name = "api"
 urlpatterns = [
+    path("docs", pages.docs, name="docs"),
     path("schema", documentation.SchemaView.as_view(), name="schema"),
     path("environments", environments.Environments.as_view(), name="environments"),
     path("environments/<uuid:uuid>", environments.EnvironmentDetail.as_view(), name="environment"),
@@ -27,6 +40,10 @@ urlpatterns = [
     path("restores/plan", restores.RestorePlanning.as_view(), name="restore_plan"),
     path("restores/<uuid:uuid>", restores.RestoreDetail.as_view(), name="restore"),
     path("events", events.Events.as_view(), name="events"),
+    path("repositories", repositories.Repositories.as_view(), name="repositories"),
+    path("repositories/<uuid:uuid>", repositories.RepositoryDetail.as_view(), name="repository"),
+    path("teams", teams.Teams.as_view(), name="teams"),
+    path("teams/<uuid:uuid>", teams.TeamDetail.as_view(), name="team"),
     path("jobs", jobs.Jobs.as_view(), name="jobs"),
     path("jobs/<uuid:uuid>", jobs.JobDetail.as_view(), name="job"),
     path("jobs/<uuid:uuid>/cancel", jobs.JobCancel.as_view(), name="job_cancel"),

@@ -16,9 +16,11 @@ from tests.factories import (
     DiskFactory,
     EnvironmentFactory,
     JobFactory,
+    MembershipFactory,
     PointDiskFactory,
     PointFactory,
     RepositoryFactory,
+    TeamFactory,
     VmFactory,
 )
 
@@ -102,4 +104,6 @@ class World:
             PointDiskFactory(point=self.point)
             DiskFactory(vm=self.vm)
             self.restored()
+            MembershipFactory(team=self.team)
+            MembershipFactory(team=TeamFactory(), user=self.team.members.get(username="alice"))
         self.grown += rows

@@ -107,6 +107,14 @@ def test_source_networks(people, world, address, good):
     assert good or answer.json()["code"] == "token_wrong_network"
 
 
+@pytest.mark.parametrize(("proxies", "good"), [(0, False), (1, True), (2, False)])
+def test_networks_count_past_trusted_proxies_only(people, world, settings, proxies, good):
+    settings.ALLAUTH_TRUSTED_PROXY_COUNT = proxies
+    text = token_of(people.alice, "read", networks=["192.0.2.0/24"])
+    api = Api(text, REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR="198.51.100.1, 192.0.2.7")
+    assert api.get("vms").status_code == (200 if good else 403)
+
+
 def test_the_last_use_is_written_once_a_minute(people, world):
     api = Api(token_of(people.alice, "read"), REMOTE_ADDR="192.0.2.7")
     assert ApiToken.objects.get().last_used_at is None

@@ -32,7 +32,7 @@ class BackupBody(OrderBody):
 
 
 class Backups(ListView, ActionView):
-    """Jobs that back up: the same filters as for all jobs. POST starts one."""
+    """Jobs that back up, with the same filters as all jobs."""
 
     scope = Scope.BACKUP
     serializer_class = JobSerializer
@@ -46,6 +46,7 @@ class Backups(ListView, ActionView):
         return narrowed_jobs(rows, parameters)  # type: ignore[arg-type]
 
     def act(self, said: dict[str, Any], **where: Any) -> Response:
+        """Start a backup of all of a machine's disks that can be backed up."""
         job = services.start_vm_backup(
             actor=self.person,
             vm=vm_named(self.person, said["vm"]),

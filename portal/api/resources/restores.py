@@ -121,7 +121,7 @@ class _Rows(ApiView):
 
 
 class Restores(_Rows, ListView, ActionView):
-    """Restores from points of machines that you may see and those that you asked for. POST starts one."""
+    """Restores from points of machines that you may see and those that you asked for."""
 
     parameters_class = RestoreParameters
     body_class = RestoreBody
@@ -134,6 +134,7 @@ class Restores(_Rows, ListView, ActionView):
         return rows.filter(**wanted)
 
     def act(self, said: dict[str, Any], **where: Any) -> Response:
+        """Start the restore that was planned: the same wishes, with the plan's hash."""
         point = self.point_of(said)
         restore = services.start_restore(
             actor=self.person,
