@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "backups",
     "restores",
     "portal.trail",
+    "portal.teams",
     "portal.dashboard",
     "portal.api",
 ]

@@ -52,6 +52,7 @@ urlpatterns = [
     path("", include("backups.urls")),
     path("", include("restores.urls")),
     path("", include("portal.trail.urls")),
+    path("", include("portal.teams.urls")),
     path("jobs/", include("portal.jobs.urls")),
     path("", include("portal.events.urls")),
     path("", include("portal.accounts.urls")),

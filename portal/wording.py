@@ -142,3 +142,8 @@ def isolated(text: str) -> str:
     if any(unicodedata.bidirectional(letter) in ("R", "AL", "RLE", "RLO", "RLI") for letter in text):
         return f"\u2068{text}\u2069"
     return text
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 machine`, `1,200 machines`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

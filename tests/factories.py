@@ -120,7 +120,7 @@ class RepositoryFactory(factory.django.DjangoModelFactory):
         model = Repository
 
     uuid = factory.LazyFunction(uuid.uuid4)
-    name = factory.Sequence(lambda number: f"Repository {number}")
+    name = factory.Sequence(lambda number: f"Repository {number:04}")
     path = factory.Sequence(lambda number: f"/srv/backups/{number}")
 
 

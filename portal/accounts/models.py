@@ -9,10 +9,11 @@ from uuid import UUID
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
+from django.urls import reverse
 from django.utils.functional import cached_property
 
 from portal.accounts.limits import Limits
-from portal.accounts.roles import Capability, Role
+from portal.accounts.roles import Capability, Role, roles_with
 
 
 class User(AbstractUser):
@@ -95,6 +96,17 @@ class Team(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("teams:team", args=[self.uuid])
+
+    def allows(self, user: User, capability: Capability) -> bool:
+        """Whether the person holds a role with `capability` in this team; platform admins hold all."""
+        if user.is_platform_admin:
+            return True
+        if not user.keeps(capability) or not Team.objects.visible_to(user).filter(pk=self.pk).exists():
+            return False
+        return self.memberships.filter(user=user, role__in=roles_with(capability)).exists()
 
     def audited_teams(self) -> list[UUID]:
         return [self.uuid]

@@ -18,7 +18,7 @@ def role_rows(memberships: Iterable[Membership], grants: Iterable[Any]) -> list[
             "name": row.team.name,
             "role": row.get_role_display(),
             "text": f"On all machines of this team you may {may(row.role)}.",
-            "url": "",
+            "url": row.team.get_absolute_url(),
         }
         for row in memberships
     ]

@@ -35,6 +35,7 @@ class Capability(models.TextChoices):
     PIN_POINTS = "pin_points", "pin restore points"
     HOLD_POINTS = "hold_points", "hold restore points"
     READ_AUDIT = "read_audit", "read the history"
+    MANAGE_PEOPLE = "manage_people", "manage people"
 
 
 _OPERATE = frozenset({Capability.BACK_UP, Capability.RESTORE, Capability.VERIFY, Capability.PIN_POINTS})
@@ -42,7 +43,8 @@ CAPABILITIES: dict[str, frozenset[Capability]] = {
     Role.VIEWER: frozenset(),
     Role.OPERATOR: _OPERATE,
     Role.AUDITOR: frozenset({Capability.READ_AUDIT}),
-    Role.ADMIN: _OPERATE | {Capability.DELETE_POINTS, Capability.HOLD_POINTS, Capability.READ_AUDIT},
+    Role.ADMIN: _OPERATE
+    | {Capability.DELETE_POINTS, Capability.HOLD_POINTS, Capability.READ_AUDIT, Capability.MANAGE_PEOPLE},
 }
 
 

@@ -209,6 +209,7 @@ def vm(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
         "may_restore": may_restore,
         "refusal": "" if may_back_up or may_restore else presenters.restore_refusal(found, teams),
         "teams": teams,
+        "may_manage_people": found.allows(person, Capability.MANAGE_PEOPLE),
     }
     return render(request, "dashboard/vm.html", context)
 

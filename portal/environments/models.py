@@ -138,7 +138,7 @@ class VirtualMachine(models.Model):
     os_type = models.CharField(max_length=60, blank=True)
     tags = models.JSONField(default=list)
     teams: models.ManyToManyField[Any, Any] = models.ManyToManyField(
-        "accounts.Team", related_name="vms", blank=True
+        "accounts.Team", through="TeamMachine", related_name="vms", blank=True
     )
     seen_at = models.DateTimeField()
     gone_at = models.DateTimeField(null=True, blank=True)
@@ -171,6 +171,53 @@ class VirtualMachine(models.Model):
 
     def allows(self, user: User, capability: Capability) -> bool:
         return VirtualMachine.objects.filter(pk=self.pk).allowing(user, capability).exists()
+
+
+class TeamMachine(models.Model):
+    """A VM of a team, and how it came to it: by hand, by the team's rules, or both.
+
+    What rules bring they also take away; what was given by hand stays until it is taken by hand.
+    """
+
+    virtualmachine = models.ForeignKey(VirtualMachine, on_delete=models.CASCADE, related_name="team_links")
+    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="machine_links")
+    by_hand = models.BooleanField(default=True)
+    by_rule = models.BooleanField(default=False)
+
+    class Meta:
+        # The table that Django made for the relation before it could tell by whom.
+        db_table = "environments_virtualmachine_teams"
+        unique_together = [("virtualmachine", "team")]
+
+    def __str__(self) -> str:
+        return f"{self.virtualmachine} of {self.team}"
+
+
+class TeamRule(models.Model):
+    """Which VMs come to a team by themselves; see portal.environments.rules."""
+
+    class Kind(models.TextChoices):
+        TAG = "tag", "Tag"
+        CLUSTER = "cluster", "Cluster"
+        NAME = "name", "Name pattern"
+        OWNER = "owner", "Owner on the Manager"
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="rules")
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    value = models.CharField(max_length=255)
+    # Only machines of this Manager; None: of all.
+    environment = models.ForeignKey(
+        Environment, null=True, blank=True, on_delete=models.CASCADE, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        where = f" on {self.environment.name}" if self.environment else ""
+        return f"{self.get_kind_display().lower()} {self.value}{where}"
 
 
 class VmGrant(models.Model):

@@ -14,6 +14,7 @@ from django.utils import timezone
 from portal import addresses
 from portal.addresses import NameNotResolved, Policy
 from portal.audit import services as audit
+from portal.environments import rules
 from portal.environments.models import Disk, Environment, VirtualMachine
 from portal.environments.people import people_unread, store_people
 from portal.errors import NotAllowed, PortalError
@@ -110,6 +111,7 @@ class _Answer:
             people_unread(environment, self.people)
         else:
             store_people(environment, self.people)
+        rules.apply_all(environment)
 
 
 def _read(environment: Environment) -> _Answer:

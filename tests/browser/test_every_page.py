@@ -125,6 +125,10 @@ def pages(transactional_db, people) -> dict[str, str]:
         "webhook": webhook.get_absolute_url(),
         "webhook-change": f"{webhook.get_absolute_url()}change/",
         "webhook-delivery": delivery.get_absolute_url(),
+        "teams": "/teams/",
+        "team": people.team.get_absolute_url(),
+        "team-add": "/teams/add/",
+        "machine-people": f"{vms[0].get_absolute_url()}people/",
         "missing": "/machines/00000000-0000-0000-0000-000000000000/",
     }
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 from backups import services as backups
 from backups.models import Repository, RestorePoint
 from portal.audit import services as audit
+from portal.environments.models import VmGrant
 from portal.events.models import Delivery, DeliveryState
 from portal.jobs.models import Job
 from portal.jobs.states import JobState
@@ -43,6 +44,7 @@ OPERATORS_DO = (LOGIN, 404, 403, 302, 302, 302)
 ADMINS_DO = (LOGIN, 404, 403, 403, 302, 302)
 READERS_SEE = (LOGIN, 200, 403, 403, 200, 200)
 PLATFORM_SEES = (LOGIN, 404, 404, 404, 404, 200)
+PLATFORM_404 = (LOGIN, 404, 404, 404, 404, 404)
 PLATFORM_DOES = (LOGIN, 404, 404, 404, 404, 302)
 # One's own account: the password is asked for again, or the sign-in page or the overview is gone to.
 CONFIRM = (LOGIN, 302, 302, 302, 302, 302)
@@ -114,6 +116,25 @@ RULES = {
     "events:webhook_failed": Rule(None, ADMINS_OF_IT_DO, subject="webhook"),
     "events:delivery": Rule(ADMINS_OF_IT_SEE, subject="delivery"),
     "events:delivery_again": Rule(None, ADMINS_OF_IT_DO, subject="delivery"),
+    "teams:team_list": Rule(ALL),
+    "teams:team_add": Rule(PLATFORM_SEES, (LOGIN, 404, 404, 404, 404, 422)),
+    "teams:team": Rule(OF_THE_TEAM, subject="team"),
+    "teams:team_rename": Rule(None, PLATFORM_DOES, subject="team", data={"name": "Shop"}),
+    "teams:set_role": Rule(
+        None, (LOGIN, 404, 403, 403, 302, 302), subject="team", data={"username": "carol", "role": "viewer"}
+    ),
+    "teams:remove_person": Rule(None, (LOGIN, 404, 403, 403, 404, 404), subject="team"),
+    "teams:add_machine": Rule(None, (LOGIN, 404, 404, 404, 404, 422), subject="team"),
+    "teams:remove_machine": Rule(None, PLATFORM_404, subject="team"),
+    "teams:preview_rules": Rule(None, (LOGIN, 404, 404, 404, 404, 422), subject="team"),
+    "teams:save_rules": Rule(None, (LOGIN, 404, 404, 404, 404, 422), subject="team"),
+    "teams:machine_people": Rule(
+        (LOGIN, 404, 403, 403, 200, 200),
+        (LOGIN, 404, 403, 403, 302, 302),
+        subject="vm",
+        data={"username": "dave", "role": "viewer"},
+    ),
+    "teams:machine_revoke": Rule(None, (LOGIN, 404, 403, 403, 404, 404), subject="vm"),
     "accounts:login": Rule((200, 302, 302, 302, 302, 302), None),
     "accounts:logout": Rule(None, (LOGIN, 302, 302, 302, 302, 302)),
     "account_login": Rule((200, 302, 302, 302, 302, 302), None),
@@ -167,6 +188,7 @@ def addresses(people, rings, monkeypatch):
     subjects = {
         "vm": vm.uuid,
         "number": 1,
+        "team": people.team.uuid,
         "environment": vm.environment.uuid,
         "point": point.uuid,
         "repository": point.repository.uuid,
@@ -226,6 +248,7 @@ def _put_back() -> None:
     Job.objects.filter(kind="point_verify", state=JobState.CANCELLED).update(state=JobState.PENDING)
     RestorePoint.objects.update(deleted_at=None)
     Delivery.objects.update(state=DeliveryState.FAILED)
+    VmGrant.objects.all().delete()
 
 
 def test_what_changes_something_is_not_done_by_get(people, addresses):

@@ -94,7 +94,13 @@ NAV: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ("Reports", "Reports", "report", "dashboard:reports", ("dashboard:report",)),
     # Platform admins find it among the settings, where the rest of what only they see is.
     ("Audit", "Audit", "key", "trail:entries", ("trail:",)),
-    ("Settings", "Settings", "settings", "accounts:settings", ("accounts:", "backups:repositor", "events:")),
+    (
+        "Settings",
+        "Settings",
+        "settings",
+        "accounts:settings",
+        ("accounts:", "teams:", "backups:repositor", "events:"),
+    ),
 )
 
 # For a person without a team, who is here for single machines: the same pages light up, under one's own names.
