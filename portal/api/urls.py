@@ -5,6 +5,7 @@ from django.urls import path
 
 from portal.api import pages
 from portal.api.resources import (
+    audit,
     backups,
     documentation,
     environments,
@@ -44,6 +45,8 @@ urlpatterns = [
     path("repositories/<uuid:uuid>", repositories.RepositoryDetail.as_view(), name="repository"),
     path("teams", teams.Teams.as_view(), name="teams"),
     path("teams/<uuid:uuid>", teams.TeamDetail.as_view(), name="team"),
+    path("audit", audit.AuditEntries.as_view(), name="audit"),
+    path("audit/<uuid:uuid>", audit.AuditEntryDetail.as_view(), name="audit_entry"),
     path("jobs", jobs.Jobs.as_view(), name="jobs"),
     path("jobs/<uuid:uuid>", jobs.JobDetail.as_view(), name="job"),
     path("jobs/<uuid:uuid>/cancel", jobs.JobCancel.as_view(), name="job_cancel"),
