@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,13 @@ class Workers:
     watcher: threading.Thread
 
     @classmethod
-    def start(cls, database: dict[str, Any], log_dir: Path) -> "Workers":
+    def start(
+        cls,
+        database: dict[str, Any],
+        log_dir: Path,
+        names: Sequence[str] = ("worker-1", "worker-2", "beat"),
+    ) -> "Workers":
+        """`names` of a portal's children; `courier` sends webhooks."""
         environment = {
             **os.environ,
             "DATABASE_URL": database_url(database),
@@ -36,7 +43,7 @@ class Workers:
             for child in portal_children(
                 bind="127.0.0.1:0", workers=2, concurrency=2, data_dir=settings.DATA_DIR
             )
-            if child.name not in ("web", "courier")
+            if child.name in names
         ]
         supervisor = Supervisor(children, environment, log_dir=log_dir)
         supervisor.start()

@@ -28,6 +28,7 @@ def test_events_are_read_on_from_a_number(people, alice, world):
     found = alice.get("events").json()
     assert found["results"] == [event.payload() for event in events]
     assert (found["last"], found["oldest"]) == (events[-1].sequence, events[0].sequence)
+    assert found["newest"] == events[-1].sequence
     first = alice.get("events", {"limit": 2}).json()
     rest = alice.get("events", {"after": first["last"]}).json()
     assert first["results"] + rest["results"] == found["results"]

@@ -14,6 +14,7 @@ from portal.api.filters import Parameters
 from portal.api.pagination import MAX_PAGE_SIZE
 from portal.api.views import ApiView
 from portal.api.waiting import wait_until
+from portal.events.delivering import newest_sequence
 from portal.events.kinds import EventKind
 from portal.events.models import Event, EventQuerySet
 from portal.paging import PAGE_SIZE
@@ -77,6 +78,9 @@ class EventsDocument(serializers.Serializer[Any]):
     last = serializers.IntegerField(
         help_text="The number of the last event here, or `after` if there is none."
     )
+    newest = serializers.IntegerField(
+        help_text="The newest number that was given to any event; to begin with now."
+    )
     oldest = serializers.IntegerField(
         allow_null=True,
         help_text="The oldest number that is still kept. With an `after` below `oldest` - 1, events may be missing.",
@@ -118,7 +122,7 @@ class Events(ApiView):
             return list(self.rows().after(after)[:limit])
 
         seen, waited = wait_until(look, bool, seconds=self.parameters["wait"])
-        last = seen[-1].sequence if seen else after
+        last = (seen[-1].sequence or after) if seen else after
         oldest = Event.objects.aggregate(oldest=Min("sequence"))["oldest"]
-        document = {"results": seen, "last": last, "oldest": oldest}
+        document = {"results": seen, "last": last, "newest": newest_sequence(), "oldest": oldest}
         return Response(self.get_serializer(document).data, headers={} if waited else {"Retry-After": "5"})
