@@ -30,6 +30,15 @@ class NewVmForm(forms.Form):
         widget=forms.RadioSelect,
     )
 
+    people = forms.ChoiceField(
+        label="Rights on the new machine",
+        choices=[
+            ("same", "The same people have the same rights, on the Manager and here"),
+            ("nobody", "Nobody but administrators"),
+        ],
+        widget=forms.RadioSelect,
+    )
+
     def __init__(self, point: RestorePoint, data: Any = None) -> None:
         super().__init__({**self.defaults(point), **(dict(data.items()) if data else {})})
         environment = point.vm.environment
@@ -57,4 +66,5 @@ class NewVmForm(forms.Form):
             "storage_domain": "",
             "network": "unplugged",
             "macs": "new",
+            "people": "same",
         }

@@ -17,6 +17,7 @@ from backups.store.errors import StoreError
 from portal import wording
 from portal.environments.models import VirtualMachine
 from portal.ovirt.new_vm import MAX_VM_NAME
+from restores.people import PlannedPerson, PlannedRight, people_of, rights_of, teams_of
 
 # Names that ovirt-engine accepts for a VM (inferred from its I18N_NAME_PATTERN: no spaces at the ends, no quotes).
 _NAME = re.compile(r"[\w.+\-][\w.+\- ]*", re.UNICODE)
@@ -41,7 +42,8 @@ class PlannedDisk:
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """`blockers` and `notes` are sentences; with a blocker nothing can be started."""
+    """`people`, `teams` and `rights` are whose rights the new machine will have, on the Manager and here; none without
+    `same_people`. `blockers` and `notes` are sentences; with a blocker nothing can be started."""
 
     point: str
     environment: str
@@ -56,6 +58,10 @@ class RestorePlan:
     disks: tuple[PlannedDisk, ...]
     nics: tuple[str, ...]
     excluded_disks: tuple[str, ...]
+    same_people: bool
+    people: tuple[PlannedPerson, ...]
+    teams: tuple[str, ...]
+    rights: tuple[PlannedRight, ...]
     blockers: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -93,6 +99,7 @@ def plan_new_vm(
     storage_domain_id: str = "",
     network_plugged: bool = False,
     new_macs: bool = True,
+    same_people: bool = True,
 ) -> RestorePlan:
     """The plan for this point with these wishes. Empty ids mean: as before, else the first that fits."""
     environment = point.vm.environment
@@ -145,6 +152,10 @@ def plan_new_vm(
         disks=disks,
         nics=tuple(nic["name"] for nic in document.get("nics", ())),
         excluded_disks=tuple(disk["alias"] for disk in document.get("excluded_disks", ())),
+        same_people=same_people,
+        people=people_of(point.vm) if same_people else (),
+        teams=teams_of(point.vm) if same_people else (),
+        rights=rights_of(point.vm) if same_people else (),
         blockers=tuple(blockers),
         notes=tuple(notes),
     )

@@ -10,6 +10,7 @@ from portal import wording
 from portal.jobs.models import Job
 from portal.jobs.states import JobState
 from restores.forms import NewVmForm
+from restores.people import NAMED, in_words
 from restores.plans import RestorePlan
 
 # A word of the blocker, the field that is the way out, and what its link says.
@@ -66,7 +67,24 @@ def _made(plan: RestorePlan) -> list[str]:
     where = f" in the cluster {plan.cluster_name}" if plan.cluster_name else ""
     domain = f" on {plan.storage_domain_name}" if plan.storage_domain_name else ""
     machine = f"The machine {plan.name}{where}, powered off"
-    return [machine, *(_disk(disk.alias, disk.size_bytes, disk.bootable, domain) for disk in plan.disks)]
+    disks = [_disk(disk.alias, disk.size_bytes, disk.bootable, domain) for disk in plan.disks]
+    return [machine, *disks, *_rights(plan)]
+
+
+def _rights(plan: RestorePlan) -> list[str]:
+    """Who will have rights on the new machine, there and here."""
+    if not plan.same_people:
+        return ["No rights on it for anybody but administrators, who alone will see it"]
+    lines = []
+    if plan.people:
+        lines.append(f"The same rights on it on the Manager: {in_words(plan.people)}")
+    here = [f"the team {wording.isolated(name)}" for name in plan.teams]
+    here += [f"{wording.isolated(right.username)} as {right.role}" for right in plan.rights]
+    if len(here) > NAMED:
+        here = [*here[: NAMED - 1], f"{len(here) - NAMED + 1} others"]
+    if here:
+        lines.append(f"The same rights on it here: {', '.join(here)}")
+    return lines or ["No rights on it: nobody but administrators has any on the original"]
 
 
 def _disk(alias: str, size_bytes: int, bootable: bool, domain: str) -> str:

@@ -80,6 +80,7 @@ def _plan(point: RestorePoint, form: NewVmForm) -> RestorePlan | None:
         storage_domain_id=chosen["storage_domain"],
         network_plugged=chosen["network"] == "plugged",
         new_macs=chosen["macs"] == "new",
+        same_people=chosen["people"] == "same",
     )
 
 

@@ -37,6 +37,7 @@ def require_plan(restore: Restore) -> None:
         storage_domain_id=agreed["storage_domain_id"],
         network_plugged=agreed["network_plugged"],
         new_macs=agreed["new_macs"],
+        same_people=agreed.get("same_people", False),
     )
     if now.blockers:
         raise PlanBlocked(

@@ -148,9 +148,18 @@ def store_inventory(environment: Environment, found: Inventory) -> None:
         ).update(gone_at=now, status="gone")
 
 
+def store_machine(environment: Environment, facts: VmFacts) -> VirtualMachine:
+    """One machine that the Manager told of, beside what was known of it in general."""
+    clusters = {cluster["cluster_id"]: cluster["name"] for cluster in environment.clusters}
+    domains = {domain["domain_id"]: domain["name"] for domain in environment.storage_domains}
+    cluster_name = clusters.get(facts.cluster_id, "")
+    with transaction.atomic():
+        return _store_vm(environment, facts, cluster_name, domains, timezone.now())
+
+
 def _store_vm(
     environment: Environment, facts: VmFacts, cluster_name: str, domain_names: dict[str, str], now: Any
-) -> None:
+) -> VirtualMachine:
     vm, _ = VirtualMachine.objects.update_or_create(
         environment=environment,
         manager_id=facts.vm_id,
@@ -188,3 +197,4 @@ def _store_vm(
             },
         )
     vm.disks.exclude(manager_id__in=[disk.disk_id for disk in facts.disks]).delete()
+    return vm

@@ -119,6 +119,14 @@ def all_vms(system: Any, *, follow: str) -> list[Any]:
         page += 1
 
 
+def read_machine(connection: sdk.Connection, clusters: list[dict[str, Any]], vm_id: str) -> VmFacts:
+    """One machine; `clusters` as an Inventory's, as dictionaries. Raises ManagerError."""
+    versions = {cluster["cluster_id"]: cluster["version"] for cluster in clusters}
+    with calling("tell about a machine"):
+        service = connection.system_service().vms_service().vm_service(vm_id)
+        return vm_facts(service.get(follow=_OF_MACHINES), versions)
+
+
 def _cluster(item: Any) -> ClusterFacts:
     version = f"{item.version.major}.{item.version.minor}" if item.version else ""
     center = item.data_center.id if item.data_center else ""

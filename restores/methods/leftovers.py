@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import ovirtsdk4 as sdk
+from django.utils import timezone
 
+from portal.environments.models import VirtualMachine
 from portal.jobs.models import Job
 from portal.ovirt import image_transfer, new_vm
 from portal.ovirt.connection import Pause
@@ -55,6 +57,10 @@ class Leftovers:
         vm_id = self._memory.get("vm_id") or self.own_machine()
         if vm_id is not None:
             new_vm.remove_vm(self._connection, vm_id, pause=pause, timeout_seconds=timeout_seconds)
+            # Where it was listed here already, it is no more: its name is free again.
+            VirtualMachine.objects.filter(
+                environment=self._job.environment_id, manager_id=vm_id, gone_at=None
+            ).update(gone_at=timezone.now(), status="gone")
         disk_ids = list((self._memory.get("disk_ids") or {}).values())
         transfers = set((self._memory.get("transfers") or {}).values())
         transfers |= set(image_transfer.open_transfers_of(self._connection, disk_ids, direction="upload"))

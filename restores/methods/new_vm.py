@@ -36,6 +36,7 @@ from portal.ovirt.new_vm import MachineGone, MadeUnseen, NameTaken, NewDisk
 from restores import world
 from restores.errors import RestoreNotEqual
 from restores.methods.leftovers import KEYS, LEFT, Leftovers
+from restores.methods.same_people import SamePeople
 from restores.models import Restore
 from restores.plans import BLOCK_STORAGE
 from restores.records import restore_of
@@ -116,6 +117,9 @@ def _restore(work: NewVmRestore) -> None:
             vm_id = work.ensure_machine(machine)
         with context.step("attach", "Attaching the disks and unplugging the network"):
             work.finish_machine(vm_id, list(disks.values()))
+        if work.plan.get("same_people"):
+            with context.step("people", "Giving the same people the same rights"):
+                SamePeople(context, work.restore, work.connection, vm_id).give()
         work.tell_result(vm_id)
     except ClaimLost:
         work.remove_if_ended()

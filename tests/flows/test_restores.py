@@ -82,7 +82,8 @@ def test_raw_disk_comes_back_and_a_name_taken_meanwhile_is_refused_cleanly(
         assert attachment.disk.provisioned_size == point.size_bytes
         support.assert_equals_volumes(lab, point, [attachment.disk.id])
 
-        # The portal's inventory does not know the new machine yet, so the plan does not either.
+        # As if somebody else had made it: the portal does not know that machine yet, so the plan does not either.
+        environment.vms.get(manager_id=new_id).delete()
         with_first = support.on_manager(environment)
         refused = finished(support.start_restore(people.bob, point, "legacy-01-restored"))
         assert (refused.state, refused.error_code) == ("failed", "name_taken")

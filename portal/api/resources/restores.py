@@ -50,6 +50,12 @@ class PlanBody(OrderBody):
         help_text="Unplugged, the new machine cannot disturb the old one.",
     )
     macs = serializers.ChoiceField(choices=["new", "original"], required=False, default="new")
+    people = serializers.ChoiceField(
+        choices=["same", "nobody"],
+        required=False,
+        default="same",
+        help_text="Whether the same people have the same rights on the new machine, on the Manager and here.",
+    )
 
 
 class RestoreBody(PlanBody):
@@ -182,4 +188,5 @@ def _plan(point: RestorePoint, said: dict[str, Any]) -> RestorePlan:
         storage_domain_id=said["storage_domain"],
         network_plugged=said["network"] == "plugged",
         new_macs=said["macs"] == "new",
+        same_people=said["people"] == "same",
     )
