@@ -21,6 +21,16 @@ from portal.jobs.states import FINISHED, JobState
 FRESH = dt.timedelta(hours=36)
 # What the Manager told us longer ago than this is not relied on.
 KNOWN = dt.timedelta(minutes=30)
+STATUSES = ("protected", "stale", "failing", "unprotected", "unknown")
+DEFINITIONS = {
+    "protected": "The newest restore point is at most 36 hours old, nothing was found wrong with it, no backup has "
+    "failed since, its repository can be read, and the Manager told of the machine in the last 30 minutes.",
+    "stale": "The newest restore point is older than 36 hours. No backup has failed since.",
+    "failing": "The last backup failed, or the newest restore point was found damaged.",
+    "unprotected": "There is no restore point.",
+    "unknown": "It cannot be said: the repository of the newest restore point could not be read, or the Manager has "
+    "not told of the machine for more than 30 minutes, or no longer lists it.",
+}
 
 
 @dataclass(frozen=True)
@@ -36,12 +46,26 @@ class Protection:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One of very many machines: as much as counting and sorting need. `pk` is the machine's."""
+    """One of very many machines: as much as counting and sorting need. `pk` and `environment` are primary keys.
+
+    `doubt` is why a status is unknown: gone, unread (the repository) or unheard (the Manager).
+    """
 
     pk: int
     name: str
     status: str
     last_point_at: dt.datetime | None
+    environment: int
+    doubt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """A machine's newest restore point: `damage` and `unread` (why its repository could not be read) may be empty."""
+
+    taken_at: dt.datetime
+    damage: str
+    unread: str
 
 
 def machines_of(person: User) -> QuerySet[VirtualMachine]:
@@ -61,6 +85,7 @@ def with_protection(vms: QuerySet[VirtualMachine]) -> QuerySet[VirtualMachine]:
         last_point_mode=Subquery(points.values("mode")[:1]),
         last_point_verified=Subquery(points.values("verified_at")[:1]),
         last_point_damage=Subquery(points.values("verify_problem")[:1]),
+        last_point_unread=Subquery(points.values("repository__problem")[:1]),
         last_backup_uuid=Subquery(backups.values("uuid")[:1]),
         last_backup_state=Subquery(backups.values("state")[:1]),
         last_backup_error=Subquery(backups.values("error_message")[:1]),
@@ -73,10 +98,10 @@ def summaries(vms: QuerySet[VirtualMachine]) -> list[Summary]:
     now = timezone.now()
     newest = vms.annotate(newest=Subquery(_points_of_outer().values("pk")[:1])).values("newest")
     points = {
-        vm: (taken_at, damage)
-        for vm, taken_at, damage in RestorePoint.objects.filter(pk__in=newest)
+        vm: _Point(taken_at, damage, unread)
+        for vm, taken_at, damage, unread in RestorePoint.objects.filter(pk__in=newest)
         .order_by()
-        .values_list("vm_id", "taken_at", "verify_problem")
+        .values_list("vm_id", "taken_at", "verify_problem", "repository__problem")
     }
     latest = vms.annotate(latest=Subquery(_backups_of_outer().values("pk")[:1])).values("latest")
     failed = dict(
@@ -85,10 +110,11 @@ def summaries(vms: QuerySet[VirtualMachine]) -> list[Summary]:
         .values_list("vm_id", "finished_at")
     )
     found = []
-    for pk, name, gone_at, seen_at in vms.order_by().values_list("pk", "name", "gone_at", "seen_at"):
-        last, damage = points.get(pk, (None, ""))
-        status = _status(gone_at, seen_at, last, damage, failed.get(pk), now)
-        found.append(Summary(pk, name, status, last))
+    columns = ("pk", "name", "environment", "gone_at", "seen_at")
+    for pk, name, environment, gone_at, seen_at in vms.order_by().values_list(*columns):
+        last = points.get(pk)
+        status, doubt = _status(gone_at, seen_at, last, failed.get(pk), now)
+        found.append(Summary(pk, name, status, last.taken_at if last else None, environment, doubt))
     return found
 
 
@@ -103,46 +129,62 @@ def _backups_of_outer() -> JobQuerySet:
 def _status(
     gone_at: dt.datetime | None,
     seen_at: dt.datetime,
-    last: dt.datetime | None,
-    damage: str,
+    last: _Point | None,
     failed_at: dt.datetime | None,
     now: dt.datetime,
-) -> str:
-    """`last` and `damage` are of the newest restore point; `failed_at` is None unless the last backup failed."""
+) -> tuple[str, str]:
+    """The status as DEFINITIONS has it, and the doubt of one that is unknown.
+
+    `last` is the newest restore point; `failed_at` is None unless the last backup failed.
+    """
     if gone_at is not None:
-        return "unknown"
-    if failed_at is not None and (last is None or failed_at > last):
-        return "failing"
+        return "unknown", "gone"
+    if failed_at is not None and (last is None or failed_at > last.taken_at):
+        return "failing", ""
     if last is None:
-        return "unprotected"
-    if damage:
-        return "failing"
-    if now - last > FRESH:
-        return "stale"
-    return "unknown" if now - seen_at > KNOWN else "protected"
+        return "unprotected", ""
+    if last.damage:
+        return "failing", ""
+    if now - last.taken_at > FRESH:
+        return "stale", ""
+    if last.unread:
+        return "unknown", "unread"
+    return ("unknown", "unheard") if now - seen_at > KNOWN else ("protected", "")
 
 
 def protection(vm: VirtualMachine) -> Protection:
     """Of a machine annotated by `with_protection`."""
     now = timezone.now()
-    last: dt.datetime | None = vm.last_point_at  # type: ignore[attr-defined]
-    damage: str = vm.last_point_damage or ""  # type: ignore[attr-defined]
+    last = _last_point(vm)
     failed = vm.last_backup_state == JobState.FAILED  # type: ignore[attr-defined]
     failed_at: dt.datetime | None = vm.last_backup_ended if failed else None  # type: ignore[attr-defined]
-    status = _status(vm.gone_at, vm.seen_at, last, damage, failed_at, now)
-    newest = _newest(vm, now)
-    if vm.gone_at is not None:
-        return Protection(status, f"The Manager no longer lists this machine. {newest}", last)
-    if status == "failing" and failed_at is not None and (last is None or failed_at > last):
+    status, doubt = _status(vm.gone_at, vm.seen_at, last, failed_at, now)
+    newest, at = _newest(vm, now), last.taken_at if last else None
+    if status == "failing" and failed_at is not None and (last is None or failed_at > last.taken_at):
         error: str = vm.last_backup_error  # type: ignore[attr-defined]
         job: uuid.UUID = vm.last_backup_uuid  # type: ignore[attr-defined]
-        return Protection(status, f"The last backup failed: {error} {newest}", last, job, error)
-    if status == "failing":
-        return Protection(status, f"The newest restore point is damaged: {damage}", last)
+        return Protection(status, f"The last backup failed: {error} {newest}", at, job, error)
+    if status == "failing" and last is not None:
+        return Protection(status, f"The newest restore point is damaged: {last.damage}", at)
     if status == "unknown":
-        seen = wording.ago(vm.seen_at, now)
-        return Protection(status, f"The Manager last told of this machine {seen}. {newest}", last)
-    return Protection(status, newest, last)
+        return Protection(status, f"{_doubt(vm, doubt, last, now)} {newest}", at)
+    return Protection(status, newest, at)
+
+
+def _last_point(vm: VirtualMachine) -> _Point | None:
+    taken_at: dt.datetime | None = vm.last_point_at  # type: ignore[attr-defined]
+    if taken_at is None:
+        return None
+    return _Point(taken_at, vm.last_point_damage, vm.last_point_unread)  # type: ignore[attr-defined]
+
+
+def _doubt(vm: VirtualMachine, doubt: str, last: _Point | None, now: dt.datetime) -> str:
+    """Why it cannot be said how well the machine is protected."""
+    if doubt == "gone":
+        return "The Manager no longer lists this machine."
+    if doubt == "unread" and last is not None:
+        return "The repository of its newest restore point could not be read when it was last looked at."
+    return f"The Manager last told of this machine {wording.ago(vm.seen_at, now)}."
 
 
 def _newest(vm: VirtualMachine, now: dt.datetime) -> str:

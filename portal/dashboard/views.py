@@ -18,11 +18,11 @@ from django.views.decorators.http import require_safe
 from backups import repository_presenters as repository_words
 from backups.bases import next_backup
 from backups.models import Repository, RestorePoint
-from portal.accounts.models import User
+from portal.accounts.models import Team, User
 from portal.accounts.roles import Capability
 from portal.dashboard import needs, presenters
 from portal.dashboard.csv_answers import csv_answer
-from portal.dashboard.protection import Summary, machines_of, protection, summaries, with_protection
+from portal.dashboard.protection import STATUSES, Summary, machines_of, protection, summaries, with_protection
 from portal.environments.models import Environment, VirtualMachine
 from portal.events import presenters as webhook_words
 from portal.events.models import Webhook
@@ -35,7 +35,6 @@ NEEDS_YOU = 12
 WARNED_JOBS = 3
 CSV_PART = 500
 NEEDY = ("failing", "unprotected", "stale")
-STATUSES = ("protected", "stale", "failing", "unprotected", "unknown")
 TIMELINE_POINTS = 3000
 
 
@@ -128,12 +127,20 @@ def _last_day(person: User, jobs: Any) -> dict[str, Any]:
 
 @require_safe
 def vm_list(request: HttpRequest) -> HttpResponse:
-    """All in the URL: `q` (name or description), `status` (protection), `sort`, `page`, `format=csv`."""
+    """All in the URL: `q` (name or description), `status` (protection), `team`, `environment`, `sort`, `page`,
+    `format=csv`."""
     person = _person(request)
     vms = machines_of(person)
     query = request.GET.get("q", "").strip()
     if query:
         vms = vms.filter(Q(name__icontains=query) | Q(description__icontains=query))
+    team, environment = _team(request), _environment(request)
+    if team is not None:
+        vms = vms.filter(
+            pk__in=VirtualMachine.teams.through.objects.filter(team=team).values("virtualmachine")
+        )
+    if environment is not None:
+        vms = vms.filter(environment=environment)
     rows = summaries(vms)
     status = request.GET.get("status", "")
     if status in STATUSES:
@@ -152,10 +159,30 @@ def vm_list(request: HttpRequest) -> HttpResponse:
         "status": status,
         "sort": request.GET.get("sort", ""),
         "statuses": STATUSES,
-        "filtered": bool(query or status),
+        "team": team,
+        "environment": environment,
+        "filtered": bool(query or status or team or environment),
         "has_environment": Environment.objects.exists(),
     }
     return render(request, "dashboard/vm_list.html", context)
+
+
+def _team(request: HttpRequest) -> Team | None:
+    """The team in the address. Raises Http404 for one that is not there or none of the person's."""
+    given, person = request.GET.get("team", ""), _person(request)
+    if not given:
+        return None
+    teams = Team.objects.all() if person.reaches_every_machine else person.teams.all()
+    return get_object_or_404(teams, uuid=_as_uuid(given))
+
+
+def _environment(request: HttpRequest) -> Environment | None:
+    """The Manager in the address. Raises Http404 for one that is not there; its machines are narrowed anyway."""
+    given = request.GET.get("environment", "")
+    if not given:
+        return None
+    seen = VirtualMachine.objects.visible_to(_person(request)).values("environment")
+    return get_object_or_404(Environment.objects.filter(pk__in=seen), uuid=_as_uuid(given))
 
 
 def _csv_rows(summaries: list[Summary]) -> list[dict[str, Any]]:

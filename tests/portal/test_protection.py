@@ -69,6 +69,15 @@ def not_heard_of(vm):
     VirtualMachine.objects.filter(pk=vm.pk).update(seen_at=timezone.now() - HOUR)
 
 
+def away(vm):
+    """A repository that cannot be read: who knows whether the point is still there."""
+    point(vm, hours_ago=2, repository__problem="It is not mounted.")
+
+
+def away_and_old(vm):
+    point(vm, hours_ago=40, repository__problem="It is not mounted.")
+
+
 def gone(vm):
     point(vm, hours_ago=2)
     VirtualMachine.objects.filter(pk=vm.pk).update(gone_at=timezone.now())
@@ -87,6 +96,8 @@ def gone(vm):
         (nothing, "unprotected"),
         (not_heard_of, "unknown"),
         (gone, "unknown"),
+        (away, "unknown"),
+        (away_and_old, "stale"),
     ],
 )
 def test_both_ways_come_to_the_same(story, status):
