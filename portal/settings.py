@@ -43,6 +43,8 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.mfa",
     "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "portal",
     "portal.audit",
     "portal.accounts",
@@ -150,6 +152,37 @@ MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_RECOVERY_CODES_SHOW_ONCE = True
 MFA_TOTP_ISSUER = "oVirt Backup Portal"
 MFA_TOTP_TOLERANCE = 1
+
+# The company's OpenID Connect provider, if there is one.
+OIDC_URL = envstr("PORTAL_OIDC_URL").rstrip("/")
+OIDC_NAME = envstr("PORTAL_OIDC_NAME", "the company's sign-in")
+OIDC_GROUPS_CLAIM = envstr("PORTAL_OIDC_GROUPS_CLAIM", "groups")
+OIDC_NEW_PEOPLE = envbool("PORTAL_OIDC_NEW_PEOPLE", True)
+SOCIALACCOUNT_ADAPTER = "portal.accounts.company.SocialAdapter"
+SOCIALACCOUNT_LOGIN_ON_GET = True
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+SOCIALACCOUNT_PROVIDERS: dict[str, Any] = {
+    "openid_connect": {
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [
+            {
+                "provider_id": "company",
+                "name": OIDC_NAME,
+                "client_id": envstr("PORTAL_OIDC_CLIENT_ID"),
+                "secret": envsecret("PORTAL_OIDC_CLIENT_SECRET"),
+                "settings": {
+                    "server_url": OIDC_URL,
+                    "scope": envstr("PORTAL_OIDC_SCOPES", "openid profile email").split(),
+                },
+            }
+        ]
+        if OIDC_URL
+        else [],
+    }
+}
+
+LDAP_URL = envstr("PORTAL_LDAP_URL")
+
 # Reverse proxies in front that add to X-Forwarded-For. Without them the header is anybody's word and not looked at.
 ALLAUTH_TRUSTED_PROXY_COUNT = envint("PORTAL_TRUSTED_PROXIES", 0)
 

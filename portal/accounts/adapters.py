@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from portal.accounts import attempts, devices
+from portal.accounts import attempts, company, devices, groups
 from portal.accounts.attempts import Refusal
 
 WRONG = "This name and password do not belong together. Names and passwords are case sensitive."
@@ -66,9 +66,12 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def pre_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> HttpResponse | None:
         """Whatever way somebody came (a passkey, another system): only active people go on."""
-        if user.is_active and not user.is_service:
-            return super().pre_login(request, user, **kwargs)
-        return self.respond_user_inactive(request, user)
+        if not user.is_active or user.is_service:
+            return self.respond_user_inactive(request, user)
+        if sociallogin := (kwargs.get("signal_kwargs") or {}).get("sociallogin"):
+            names = company.groups_of(sociallogin.account.extra_data)
+            groups.signed_in(user, source=company.SOURCE, names=names, via=company.SOURCE)
+        return super().pre_login(request, user, **kwargs)
 
     def respond_user_inactive(self, request: HttpRequest, user: Any) -> HttpResponse:
         return redirect("account_inactive")

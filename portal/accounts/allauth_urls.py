@@ -11,10 +11,11 @@ from allauth.mfa.base import views as mfa
 from allauth.mfa.recovery_codes import views as codes
 from allauth.mfa.totp import views as totp
 from allauth.mfa.webauthn import views as webauthn
+from allauth.socialaccount.views import LoginCancelledView
 from django.contrib.auth.decorators import login_not_required
 from django.urls import include, path, reverse_lazy
 
-from portal.accounts import views
+from portal.accounts import company, company_views, views
 from portal.accounts.mfa import PasskeySignInView
 
 INDEX = reverse_lazy("mfa_index")
@@ -81,6 +82,14 @@ urlpatterns = [
         name="account_inactive",
     ),
     path("logout/", login_not_required(views.SignOutView.as_view()), name="account_logout"),
+    path("login/<slug:provider_id>/", company.sign_in, name="openid_connect_login"),
+    path("login/<slug:provider_id>/back/", company.come_back, name="openid_connect_callback"),
+    path(
+        "login/company/cancelled/",
+        LoginCancelledView.as_view(template_name="accounts/company_cancelled.html"),
+        name="socialaccount_login_cancelled",
+    ),
+    path("settings/company/", company_views.company, name="socialaccount_connections"),
     path("confirm/", include(confirm_patterns)),
     path("settings/two-step/", include(two_step_patterns)),
 ]

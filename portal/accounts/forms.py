@@ -6,11 +6,14 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account.forms import LoginForm, ReauthenticateForm
+from django import forms
 from django.contrib.auth.forms import PasswordChangeForm
 
 from portal.accounts import attempts
 from portal.accounts.adapters import TooManyAttempts
 from portal.accounts.attempts import Refusal
+from portal.accounts.models import GroupRule, Team
+from portal.accounts.roles import Role
 
 
 class SignInForm(LoginForm):
@@ -59,3 +62,39 @@ class ConfirmByPasswordForm(ReauthenticateForm):
         super().__init__(*args, **kwargs)
         self.fields["password"].widget.attrs.pop("placeholder", None)
         self.fields["password"].widget.attrs["autofocus"] = True
+
+
+class GroupRuleForm(forms.Form):
+    """What people in a group of another system get."""
+
+    source = forms.ChoiceField(label="Known from", choices=GroupRule.Source.choices)
+    group = forms.CharField(
+        max_length=255,
+        label="Group",
+        help_text="As the other system names it; upper and lower case are the same.",
+    )
+    role = forms.ChoiceField(
+        label="Gives",
+        choices=[*Role.choices, ("platform", "Platform admin, of everything")],
+        initial=Role.VIEWER,
+    )
+    team = forms.ModelChoiceField(Team.objects.all(), required=False, help_text="Not for platform admins.")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        platform = cleaned.get("role") == "platform"
+        if platform and cleaned.get("team"):
+            self.add_error("team", "Platform admins are so in all teams. Leave the team empty.")
+        if not platform and "team" not in self.errors and not cleaned.get("team"):
+            self.add_error("team", "Choose the team in which the group gives this role.")
+        return cleaned
+
+    def rule(self) -> dict[str, Any]:
+        """Arguments of groups.add_rule."""
+        found = self.cleaned_data
+        return {
+            "source": found["source"],
+            "group": found["group"].strip(),
+            "team": found["team"],
+            "role": found["role"] if found["team"] else "",
+        }

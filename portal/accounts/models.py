@@ -28,6 +28,11 @@ class User(AbstractUser):
         default=False,
         help_text="A program: it has no password, cannot sign in, and is known by its tokens alone.",
     )
+    admin_by_group = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Platform admin as long as a group elsewhere says so (groups.py).",
+    )
     limits: Limits | None = None
 
     @property
@@ -115,13 +120,23 @@ class Team(models.Model):
 class Membership(models.Model):
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    # What counts: the stronger of the two below.
     role = models.CharField(max_length=20, choices=Role.choices, default=Role.VIEWER)
+    by_hand = models.CharField(max_length=20, choices=Role.choices, blank=True, editable=False)
+    by_group = models.CharField(max_length=20, choices=Role.choices, blank=True, editable=False)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["team", "user"], name="one_role_in_a_team")]
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.team}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """A role that is saved was given by hand; groups.py writes past this."""
+        self.by_hand = self.role
+        if kwargs.get("update_fields") is not None:
+            kwargs["update_fields"] = {*kwargs["update_fields"], "by_hand"}
+        super().save(*args, **kwargs)
 
 
 class AttemptCounter(models.Model):
@@ -134,3 +149,54 @@ class AttemptCounter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} until {self.until:%H:%M:%S}"
+
+
+class GroupRule(models.Model):
+    """Who is in this group of another system has this role in this team, or is platform admin (no team)."""
+
+    class Source(models.TextChoices):
+        OIDC = "oidc", "OpenID Connect"
+        LDAP = "ldap", "LDAP"
+
+    source = models.CharField("known from", max_length=10, choices=Source.choices)
+    group = models.CharField(max_length=255)
+    team = models.ForeignKey(
+        Team, null=True, blank=True, on_delete=models.CASCADE, related_name="group_rules"
+    )
+    role = models.CharField(max_length=20, choices=Role.choices, blank=True)
+
+    class Meta:
+        ordering = ["source", "group", "team__name"]
+        constraints = [
+            models.UniqueConstraint(fields=["source", "group", "team"], name="one_rule_for_group_and_team"),
+            models.UniqueConstraint(
+                fields=["source", "group"],
+                condition=models.Q(team__isnull=True),
+                name="one_rule_for_group_of_admins",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(team__isnull=False) ^ models.Q(role=""), name="rule_gives_role_or_admin"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_source_display()}: {self.group} → {self.gives}"
+
+    @property
+    def gives(self) -> str:
+        return f"{self.get_role_display()} of {self.team}" if self.team else "platform admin"
+
+
+class KnownGroups(models.Model):
+    """The groups that another system named at a person's last sign-in through it."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="known_groups")
+    source = models.CharField(max_length=10, choices=GroupRule.Source.choices)
+    names = models.JSONField(default=list)
+    seen_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "source"], name="groups_once_for_each_source")]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {len(self.names)} groups"

@@ -50,3 +50,12 @@ CAPABILITIES: dict[str, frozenset[Capability]] = {
 
 def roles_with(capability: Capability) -> list[str]:
     return [role for role, held in CAPABILITIES.items() if capability in held]
+
+
+# Where two roles meet in one team the later one counts.
+_STRENGTH = [Role.VIEWER, Role.AUDITOR, Role.OPERATOR, Role.ADMIN]
+
+
+def strongest(*roles: str) -> str:
+    """The role that counts; empty ones are none."""
+    return str(max((Role(role) for role in roles if role), key=_STRENGTH.index, default=""))

@@ -7,13 +7,14 @@ from typing import Any
 
 from allauth.account.adapter import get_adapter
 from allauth.account.internal.flows.login import get_authentication_records
-from allauth.account.signals import user_logged_in
+from allauth.account.signals import user_logged_in, user_signed_up
 from allauth.mfa.signals import (
     authentication_failed,
     authenticator_added,
     authenticator_removed,
     authenticator_reset,
 )
+from allauth.socialaccount.signals import social_account_added
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
@@ -27,6 +28,29 @@ def note_login(request: Any, user: Any, response: Any, **_: Any) -> None:
     devices.remember(response, user.get_username())
     used = [record.get("type") or record["method"] for record in get_authentication_records(request, user)]
     audit.record("login", actor=user, address=get_adapter(request).get_client_ip(request), methods=used)
+
+
+@receiver(user_signed_up)
+def note_new_person(request: Any, user: Any, **_: Any) -> None:
+    """Nobody signs up here by themselves: another system vouched for them."""
+    audit.record(
+        "person.add",
+        actor=None,
+        via="oidc",
+        subject=user,
+        address=get_adapter(request).get_client_ip(request),
+    )
+
+
+@receiver(social_account_added)
+def note_connected(request: Any, sociallogin: Any, **_: Any) -> None:
+    audit.record(
+        "company.connect",
+        actor=sociallogin.user,
+        subject=sociallogin.user,
+        address=get_adapter(request).get_client_ip(request),
+        uid=sociallogin.account.uid[:200],
+    )
 
 
 @receiver(authenticator_added)

@@ -8,13 +8,16 @@ from typing import Any
 
 from allauth.account.adapter import get_adapter
 from allauth.account.views import LoginView
+from django.conf import settings as conf
 from django.contrib import messages
 from django.contrib.auth.views import LogoutView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from portal.accounts import presenters, sessions
+from portal.accounts.company import PROVIDER_ID
 from portal.accounts.forms import NewPasswordForm, SignInForm
 from portal.accounts.models import User
 from portal.accounts.roles import Role
@@ -47,6 +50,14 @@ class SignInView(LoginView):
         if refusal:
             response["Retry-After"] = str(max(1, math.ceil(refusal.wait.total_seconds())))
         return response
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context_data(**kwargs)
+        if conf.OIDC_URL:
+            url = reverse("openid_connect_login", args=[PROVIDER_ID])
+            context["company_url"] = self.passthrough_next_url(url)
+            context["company_name"] = conf.OIDC_NAME
+        return context
 
 
 class SignOutView(LogoutView):

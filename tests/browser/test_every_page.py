@@ -8,6 +8,7 @@ from django.utils import timezone
 from playwright.sync_api import Page
 
 from backups.models import Repository, RestorePoint
+from portal.accounts.models import GroupRule
 from portal.audit import sealing
 from portal.audit import services as audit
 from portal.audit.models import AuditAnchor, AuditEntry, AuditSeal, AuditVerification
@@ -85,6 +86,8 @@ def pages(transactional_db, people) -> dict[str, str]:
         vm=vms[1], repository=repository, deleted_at=timezone.now(), deleted_by="x", deleted_why=NASTY[0]
     )
     RepositoryFactory(name=NASTY[2])
+    for name in NASTY:
+        GroupRule.objects.create(source="oidc", group=name, team=people.team, role="viewer")
     webhook, delivery = _webhook(people.team, vms)
     held = f"/repositories/{repository.uuid}/"
     return {
@@ -117,6 +120,7 @@ def pages(transactional_db, people) -> dict[str, str]:
         "audit-none": "/audit/?who=nobody",
         "audit-entry": f"/audit/{_history(vms).uuid}/",
         "settings": "/settings/",
+        "group-rules": "/settings/groups/",
         "sessions": "/settings/sessions/",
         "two-step": "/settings/two-step/",
         "confirm": "/confirm/?next=/settings/two-step/app/",
