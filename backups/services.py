@@ -49,6 +49,7 @@ __all__ = [
 
 BACKUP_TASK = "backups.vm_backup"
 VERIFY_TASK = "backups.verify_point"
+METHOD = "incremental"
 
 
 def start_vm_backup(
@@ -107,6 +108,7 @@ def start_vm_backup(
             "full": full,
             **({} if legacy is None else {"legacy": legacy}),
         },
+        method=METHOD,
         requested_for=requested_for,
         capability=Capability.BACK_UP,
         ticket=ticket,
@@ -152,6 +154,7 @@ def record_point(
                 for position, disk in enumerate(manifest["disks"])
             )
         if made and job is not None:
+            Job.objects.filter(pk=job.pk).update(method=point.method, mode=point.mode)
             _announce_point(point, job)
     return point
 

@@ -141,7 +141,7 @@ def list_page(
         page = Page([], "", "")
     if not page.rows:
         page = page_of(matching, order=order)
-    total = counted(matching)
+    total = counted(matching, order=order)
     shown = in_words(total, noun)
     return ListPage(
         rows=page.rows,
@@ -151,9 +151,12 @@ def list_page(
     )
 
 
-def counted(matching: QuerySet[Any]) -> int:
-    """How many there are; one more than `COUNTED` stands for any greater number."""
-    return matching.order_by()[: COUNTED + 1].count()
+def counted(matching: QuerySet[Any], *, order: Order = BY_ID) -> int:
+    """How many there are; one more than `COUNTED` stands for any greater number.
+
+    Counted in the order of the pages, so that the same index serves and few rows do not take a look at all.
+    """
+    return matching.order_by(*order.sorting())[: COUNTED + 1].count()
 
 
 def in_words(total: int, noun: str) -> str:

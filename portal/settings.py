@@ -56,6 +56,7 @@ INSTALLED_APPS = [
     "portal.trail",
     "portal.teams",
     "portal.dashboard",
+    "portal.history",
     "portal.api",
 ]
 

@@ -55,6 +55,7 @@ urlpatterns = [
     path("", include("portal.teams.urls")),
     path("jobs/", include("portal.jobs.urls")),
     path("", include("portal.events.urls")),
+    path("history/", include("portal.history.urls")),
     path("", include("portal.accounts.urls")),
     path("api/v1/", include("portal.api.urls")),
     path("", include("portal.accounts.allauth_urls")),

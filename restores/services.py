@@ -22,6 +22,7 @@ from restores.records import restore_of
 
 KIND = "vm_restore"
 NEW_VM_TASK = "restores.new_vm"
+METHOD = "new_vm"
 SWEEP_TASK = "restores.sweep"
 
 
@@ -66,6 +67,7 @@ def start_restore(
             vm=point.vm,
             subject_label=str(point),
             subject_url=point.get_absolute_url(),
+            method=METHOD,
             requested_for=requested_for,
             capability=Capability.RESTORE,
             ticket=ticket,

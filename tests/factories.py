@@ -185,6 +185,7 @@ class JobFactory(factory.django.DjangoModelFactory):
     task = "backups.vm_backup"
     vm = factory.SubFactory(VmFactory)
     environment = factory.LazyAttribute(lambda job: job.vm.environment if job.vm else None)
+    vm_name = factory.LazyAttribute(lambda job: job.vm.name if job.vm else "")
     title = factory.LazyAttribute(lambda job: f"Back up {job.vm.name}" if job.vm else "A job")
     requested_by_name = "alice"
 

@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from portal.accounts.models import User
 
 
+# The kinds that the history of machines shows; its indexes hold only these.
+HISTORY_KINDS = ("vm_backup", "vm_restore")
+_IN_HISTORY = Q(kind__in=HISTORY_KINDS)
+
+
+def _history_index(*columns: str) -> models.Index:
+    """For one filter of the history, in the order of its pages."""
+    name = f"history_by_{'_'.join(columns) or 'time'}"
+    return models.Index(fields=[*columns, "-created_at", "-id"], name=name, condition=_IN_HISTORY)
+
+
 class JobQuerySet(models.QuerySet["Job"]):
     def visible_to(self, user: User) -> JobQuerySet:
         """Jobs on VMs that the person may see, and those they asked for themselves."""
@@ -37,6 +48,10 @@ class JobQuerySet(models.QuerySet["Job"]):
     def finished(self) -> JobQuerySet:
         return self.filter(state__in=FINISHED)
 
+    def in_history(self) -> JobQuerySet:
+        """Backups and restores of machines."""
+        return self.filter(_IN_HISTORY)
+
     def with_open_warnings(self) -> JobQuerySet:
         """Ended, with warnings that nobody has seen to yet."""
         return self.finished().filter(warnings_open=True)
@@ -47,6 +62,8 @@ class Job(models.Model):
 
     `task` is the Celery task that runs it, `params` what was asked (JSON), `resume_state` what outside
     things exist because of it (ids on the Manager, …) so that the next attempt adopts or cleans them.
+    `vm_name` is the machine's name when it was asked for; `method` (of the backup or the restore) and `mode` (of the
+    restore point that was made) are there to be looked for, as far as they are known.
     `warnings` are sentences; they are open until somebody says that they were seen to.
     Bytes are of allocated or dirty data, never virtual size.
     """
@@ -69,6 +86,9 @@ class Job(models.Model):
     vm = models.ForeignKey(
         "environments.VirtualMachine", null=True, blank=True, on_delete=models.PROTECT, related_name="jobs"
     )
+    vm_name = models.CharField(max_length=255, blank=True)
+    method = models.CharField(max_length=30, blank=True)
+    mode = models.CharField(max_length=20, blank=True)
     subject_label = models.CharField(max_length=255, blank=True)
     subject_url = models.CharField(max_length=300, blank=True)
     requested_by = models.ForeignKey(
@@ -128,6 +148,23 @@ class Job(models.Model):
         indexes = [
             models.Index(fields=["vm", "kind", "-id"], name="jobs_of_vm"),
             models.Index(fields=["-id"], name="jobs_with_open_warnings", condition=Q(warnings_open=True)),
+            _history_index(),
+            _history_index("kind"),
+            _history_index("vm"),
+            _history_index("vm_name"),
+            _history_index("environment"),
+            _history_index("requested_by"),
+            _history_index("requested_by_name"),
+            _history_index("requested_for"),
+            _history_index("ticket"),
+            _history_index("state"),
+            _history_index("method"),
+            _history_index("mode"),
+            models.Index(
+                fields=["-created_at", "-id"],
+                name="history_with_warnings",
+                condition=_IN_HISTORY & Q(state=JobState.SUCCEEDED) & ~Q(warnings=[]),
+            ),
         ]
 
     def __str__(self) -> str:

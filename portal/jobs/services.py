@@ -40,6 +40,8 @@ def create_job(
     person = actor if getattr(actor, "is_authenticated", False) else None
     if "subject_label" in fields:
         fields["subject_label"] = fields["subject_label"][:255]
+    if fields.get("vm") is not None:
+        fields.setdefault("vm_name", fields["vm"].name)
     job = Job.objects.create(
         kind=kind,
         task=task,
@@ -163,6 +165,7 @@ def retry_job(*, actor: Any, job: Job, via: str = "page") -> Job:
             subject_url=job.subject_url,
             requested_for=job.requested_for,
             capability=job.capability,
+            method=job.method,
             reason=job.reason,
             ticket=job.ticket,
             via=via,

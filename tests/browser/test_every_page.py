@@ -14,6 +14,7 @@ from portal.audit import services as audit
 from portal.audit.models import AuditAnchor, AuditEntry, AuditSeal, AuditVerification
 from portal.environments.models import ManagerIdentity, VirtualMachine
 from portal.events.models import Delivery, DeliveryState, Webhook
+from portal.jobs.models import Job
 from tests.browser.conftest import keep_screenshot, sign_in
 from tests.factories import (
     DeliveryFactory,
@@ -70,6 +71,12 @@ def pages(transactional_db, people) -> dict[str, str]:
         warnings_open=True,
     )
     running.log_lines.create(text=f"line with {NASTY[1]}")
+    for number in range(40):
+        state, days = ("failed", "cancelled", "succeeded")[min(number % 9, 2)], dt.timedelta(days=number % 23)
+        old = JobFactory(vm=vms[number % 4], state=state, requested_for=NASTY[2])
+        Job.objects.filter(pk=old.pk).update(
+            created_at=timezone.now() - days, warnings=["Left."] if number % 5 == 0 else []
+        )
     repository = disk.point.repository
     Repository.objects.filter(pk=repository.pk).update(
         name=NASTY[1], path=f"/mnt/{NASTY[0]}", checked_at=timezone.now(), problem=f"{NASTY[0]} is away."
@@ -109,6 +116,11 @@ def pages(transactional_db, people) -> dict[str, str]:
         "job-failed": failed.get_absolute_url(),
         "job-warned": warned.get_absolute_url(),
         "job-running": running.get_absolute_url(),
+        "history": "/history/",
+        "history-filtered": "/history/?q=a&who=alice&result=failed&since=nonsense",
+        "history-of-a-machine": f"/history/?vm={vms[0].uuid}",
+        "history-calendar": "/history/calendar/",
+        "history-coverage": "/history/coverage/",
         "managers": "/managers/",
         "manager": f"/managers/{environment.uuid}/",
         "owners": f"/managers/{environment.uuid}/people/",

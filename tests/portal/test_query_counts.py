@@ -102,6 +102,13 @@ PAGES = {
     "job": lambda world: world.job.get_absolute_url(),
     "job_progress": lambda world: reverse("jobs:job_progress", args=[world.job.uuid]),
     "running": lambda world: "/jobs/running/",
+    "history": lambda world: "/history/",
+    "history_found": lambda world: f"/history/?q=vm&result=failed&team={world.team.uuid}",
+    "history_of_a_machine": lambda world: f"/history/?vm={world.vm.uuid}",
+    "calendar": lambda world: "/history/calendar/",
+    "calendar_of_a_team": lambda world: f"/history/calendar/?team={world.team.uuid}",
+    "coverage": lambda world: "/history/coverage/",
+    "machines_of_a_team": lambda world: f"/machines/?team={world.team.uuid}",
 }
 
 FOR_PLATFORM_ADMINS = (

@@ -91,7 +91,7 @@ NAV: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ),
     ("Jobs", "Jobs", "jobs", "jobs:job_list", ("jobs:",)),
     ("Managers", "Managers", "manager", "environments:environment_list", ("environments:environment",)),
-    ("Reports", "Reports", "report", "dashboard:reports", ("dashboard:report",)),
+    ("History", "History", "report", "history:list", ("history:",)),
     # Platform admins find it among the settings, where the rest of what only they see is.
     ("Audit", "Audit", "key", "trail:entries", ("trail:",)),
     (
