@@ -9,7 +9,7 @@ from django import forms
 
 from backups.models import RestorePoint
 from portal.ovirt.new_vm import MAX_VM_NAME
-from restores.plans import suggested_name, usable_domains
+from restores.plans import RestorePlan, suggested_name, usable_domains
 
 
 class NewVmForm(forms.Form):
@@ -40,7 +40,8 @@ class NewVmForm(forms.Form):
     )
 
     def __init__(self, point: RestorePoint, data: Any = None) -> None:
-        super().__init__({**self.defaults(point), **(dict(data.items()) if data else {})})
+        self._proposed = self.defaults(point)
+        super().__init__({**self._proposed, **(dict(data.items()) if data else {})})
         environment = point.vm.environment
         self.fields["cluster"].choices = [  # type: ignore[attr-defined]
             ("", "As before"),
@@ -57,6 +58,14 @@ class NewVmForm(forms.Form):
             *((key, item["name"]) for key, item in domains.items()),
         ]
         self.fields["storage_domain"].required = False
+
+    def is_as_proposed(self, plan: RestorePlan | None) -> bool:
+        """Nothing but the name was chosen, and nothing stands in the way: the rest need not be looked at."""
+        if plan is None or plan.blockers:
+            return False
+        return all(
+            self.cleaned_data[name] == value for name, value in self._proposed.items() if name != "name"
+        )
 
     @staticmethod
     def defaults(point: RestorePoint) -> dict[str, str]:

@@ -53,6 +53,7 @@ def restore(request: HttpRequest, point_uuid: uuid.UUID) -> HttpResponse:
         "plan": plan,
         "plan_words": presenters.plan_words(plan, point) if plan else None,
         "form_blockers": presenters.form_blockers(form),
+        "folded": person.is_here_for_machines_alone and form.is_as_proposed(plan),
         "error": error,
         "ticket": request.POST.get("ticket", request.GET.get("ticket", "")),
         "reason": request.POST.get("reason", request.GET.get("reason", "")),

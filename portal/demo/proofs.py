@@ -18,9 +18,12 @@ from django.conf import settings
 
 from backups.models import RestorePoint, RestorePointDisk
 from backups.transfer import ImageEndpoint, checksum
+from portal.accounts.models import User
 from portal.demo.stage import DemoFailed, Stage
+from portal.environments.models import VirtualMachine
 from portal.ovirt import image_transfer, new_vm
 from portal.ovirt.connection import connect
+from portal.ovirt.people import read_people
 from restores.models import Restore
 
 _MAGIC = b"OVBPSEQ1"
@@ -40,6 +43,16 @@ def restored_disks_equal(restore: Restore) -> bool:
             )
             found.append((disk.alias, disk.size_bytes, value))
     return sorted(found) == digests
+
+
+def is_owned(restore: Restore, person: User) -> bool:
+    """The Manager, asked anew, names the person an owner of the restored machine too, and the portal shows it to them."""
+    environment, vm_id = restore.point.vm.environment, str(restore.new_vm_id)
+    with connect(environment.address(), correlation_id=str(uuid.uuid4())) as connection:
+        owners = {fact.principal for fact in read_people(connection) if fact.vm_id == vm_id}
+    names = set(environment.identities.filter(user=person).values_list("principal", flat=True))
+    seen = VirtualMachine.objects.visible_to(person).filter(manager_id=vm_id)
+    return bool(owners & names) and seen.exists()
 
 
 def _remote_checksum(connection: sdk.Connection, disk_id: str, block_size: int, ca_file: Path | None) -> str:

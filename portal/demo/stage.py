@@ -21,6 +21,7 @@ from django.core.management import call_command
 from backups import services as backups
 from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
+from portal.environments import people
 from portal.environments import services as environments
 from portal.environments.models import Environment, VirtualMachine
 from portal.supervisor import Supervisor, die_with_parent, portal_children
@@ -79,6 +80,7 @@ def set_up(*, lab_dir: Path, bind: str, lab_options: list[str]) -> Stage:
             via="command",
         )
         _give_machines_to_teams(environment)
+        _name_the_owner(admin, environment)
         supervisor = Supervisor(
             portal_children(bind=bind, workers=2, concurrency=2, data_dir=settings.DATA_DIR),
             os.environ,
@@ -143,8 +145,8 @@ def start_lab(
 
 
 def _people() -> tuple[User, dict[str, str]]:
-    """A platform admin, an operator and a viewer, each with a random password."""
-    passwords = {name: secrets.token_urlsafe(9) for name in ("admin", "olivia", "victor")}
+    """A platform admin, an operator, a viewer and an owner without a team, each with a random password."""
+    passwords = {name: secrets.token_urlsafe(9) for name in ("admin", "olivia", "victor", "oscar")}
     admin = User.objects.create_superuser(
         "admin", password=passwords["admin"], first_name="Ada", last_name="Admin"
     )
@@ -154,6 +156,7 @@ def _people() -> tuple[User, dict[str, str]]:
     victor = User.objects.create_user(
         "victor", password=passwords["victor"], first_name="Victor", last_name="Viewer"
     )
+    User.objects.create_user("oscar", password=passwords["oscar"], first_name="Oscar", last_name="Owner")
     team = Team.objects.create(name="Web shop")
     Membership.objects.create(team=team, user=olivia, role=Role.OPERATOR)
     Membership.objects.create(team=team, user=victor, role=Role.VIEWER)
@@ -164,6 +167,15 @@ def _give_machines_to_teams(environment: Environment) -> None:
     team = Team.objects.get(name="Web shop")
     for vm in environment.vms.filter(name__in=["web-01", "db-01"]):
         vm.teams.add(team)
+
+
+def _name_the_owner(admin: User, environment: Environment) -> None:
+    """Who owns web-01 by the Manager's word is our oscar."""
+    owner = people.owners_of(environment).get(vm__name="web-01")
+    oscar = User.objects.get(username="oscar")
+    people.set_identity(
+        actor=admin, environment=environment, principal=owner.principal, user=oscar, via="command"
+    )
 
 
 def wait_until_serving(url: str, timeout_seconds: float = 60) -> None:

@@ -43,6 +43,7 @@ def tell_the_story(stage: Stage, say: Any) -> dict[str, Any]:
     say("Restore as a new machine …")
     restore_job, restore = _restore(admin, incremental)
     equal = proofs.restored_disks_equal(restore)
+    owned = proofs.is_owned(restore, User.objects.get(username="oscar"))
     extracted = proofs.casync_extracts_equal(incremental)
     moment = proofs.is_one_moment(stage, incremental) and proofs.is_one_moment(stage, full)
     say("Killing the worker in the middle of another full backup …")
@@ -61,6 +62,7 @@ def tell_the_story(stage: Stage, say: Any) -> dict[str, Any]:
         },
         "point_in_time": moment,
         "restore": {"seconds": seconds(restore_job), "identical": equal},
+        "owner_has_the_restored": owned,
         "casync_identical": extracted,
         "resumed_after_kill": resumed,
     }
@@ -76,6 +78,7 @@ def is_right(figures: dict[str, Any]) -> bool:
         and 0 < incremental["bytes_read"] <= 2 * dirty
         and figures["point_in_time"]
         and figures["restore"]["identical"]
+        and figures["owner_has_the_restored"]
         and figures["casync_identical"]
         and figures["resumed_after_kill"]
     )

@@ -159,6 +159,7 @@ def test_as_many_queries_for_many_machines(browser, owner, vm) -> None:
         return len(queries)
 
     grow(3)
+    count()  # the first request of a session asks more
     few = count()
     grow(12)
     assert count() == few
@@ -180,3 +181,17 @@ def test_moments_in_words() -> None:
     assert said(days=7) == "7 March 12:00"
     assert said(days=400) == "7 February 2025 12:00"
     assert said(hours=-24) == "15 March 12:00"
+
+
+def test_the_plan_needs_no_choices_on_the_way(people, browser, vm, monkeypatch) -> None:
+    """What is proposed is folded away; it opens with a choice, or with something that stands in the way."""
+    point = PointFactory(vm=vm)
+    address = reverse("restores:restore", args=[point.uuid])
+    words = "Change where it goes"
+    monkeypatch.setattr("restores.plans._manifest", lambda point, blockers: {})
+    assert words in text(browser, address)
+    assert words not in text(browser, f"{address}?network=plugged")
+    assert words not in text(browser, f"{address}?name=%20")
+    client = Client()
+    client.force_login(people.root)
+    assert words not in text(client, address)

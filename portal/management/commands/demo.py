@@ -107,6 +107,7 @@ class Command(BaseCommand):
             "admin": "everything (platform admin)",
             "olivia": "back up and restore web-01 and db-01 (operator)",
             "victor": "look at web-01 and db-01 (viewer)",
+            "oscar": "restore web-01 (its owner by the Manager's word, in no team)",
         }
         for name, password in set_up.passwords.items():
             self.stdout.write(f"  {name:<8} {password:<15} {may[name]}")
