@@ -57,6 +57,7 @@ urlpatterns = [
     path("", include("portal.events.urls")),
     path("history/", include("portal.history.urls")),
     path("", include("portal.accounts.urls")),
+    path("settings/", include("portal.api.token_urls")),
     path("api/v1/", include("portal.api.urls")),
     path("", include("portal.accounts.allauth_urls")),
     path("styleguide/", styleguide.styleguide, name="styleguide"),

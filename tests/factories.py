@@ -12,6 +12,7 @@ from backups.models import Repository, RepositoryMeasurement, RestorePoint, Rest
 from portal import secrets
 from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
+from portal.api.models import ApiToken
 from portal.environments.models import Disk, Environment, VirtualMachine, VmPerson
 from portal.events.kinds import EventKind
 from portal.events.models import Delivery, Event, Webhook
@@ -84,6 +85,20 @@ class VmFactory(factory.django.DjangoModelFactory):
     memory_bytes = 2 << 30
     cpu_cores = 2
     seen_at = factory.LazyFunction(timezone.now)
+
+
+class ApiTokenFactory(factory.django.DjangoModelFactory):
+    """Its text is known to nobody; for one that is used see tests/api/support.py."""
+
+    class Meta:
+        model = ApiToken
+
+    user = factory.SubFactory(UserFactory)
+    name = factory.Sequence(lambda number: f"Token {number}")
+    prefix = factory.Sequence(lambda number: f"{number:012x}")
+    secret_sha256 = "0" * 64
+    scopes = ["read"]
+    created_by_name = "root"
 
 
 class DiskFactory(factory.django.DjangoModelFactory):

@@ -11,6 +11,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.urls import reverse
 from django.utils import timezone
 
 from portal.accounts.limits import Limits
@@ -65,6 +66,9 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("tokens:token", args=[self.uuid])
 
     def audited_teams(self) -> list[UUID]:
         """Whose auditors read what is recorded about the token: those of its owner."""

@@ -4,6 +4,7 @@
 import datetime as dt
 
 import pytest
+from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page
 
@@ -17,6 +18,7 @@ from portal.events.models import Delivery, DeliveryState, Webhook
 from portal.jobs.models import Job
 from tests.browser.conftest import keep_screenshot, sign_in
 from tests.factories import (
+    ApiTokenFactory,
     DeliveryFactory,
     DiskFactory,
     EnvironmentFactory,
@@ -27,6 +29,7 @@ from tests.factories import (
     PointDiskFactory,
     PointFactory,
     RepositoryFactory,
+    UserFactory,
     VmFactory,
     WebhookFactory,
 )
@@ -133,6 +136,13 @@ def pages(transactional_db, people) -> dict[str, str]:
         "audit-entry": f"/audit/{_history(vms).uuid}/",
         "settings": "/settings/",
         "group-rules": "/settings/groups/",
+        "tokens": "/settings/tokens/",
+        "token-add": "/settings/tokens/add/",
+        "token": ApiTokenFactory(user=people.root, name=NASTY[1], team=people.team).get_absolute_url(),
+        "services": "/settings/services/",
+        "service-add": "/settings/services/add/",
+        "service": _service(),
+        "api": "/api/v1/docs",
         "sessions": "/settings/sessions/",
         "two-step": "/settings/two-step/",
         "confirm": "/confirm/?next=/settings/two-step/app/",
@@ -147,6 +157,16 @@ def pages(transactional_db, people) -> dict[str, str]:
         "machine-people": f"{vms[0].get_absolute_url()}people/",
         "missing": "/machines/00000000-0000-0000-0000-000000000000/",
     }
+
+
+def _service() -> str:
+    """Address of a service account with tokens in every state."""
+    service = UserFactory(username=NASTY[0], is_service=True)
+    now = timezone.now()
+    ApiTokenFactory(user=service, name=NASTY[0], networks=["192.0.2.0/24"], last_used_at=now)
+    ApiTokenFactory(user=service, name=NASTY[2], expires_at=now - dt.timedelta(days=1))
+    ApiTokenFactory(user=service, name=NASTY[3], revoked_at=now, revoked_by_name=NASTY[0])
+    return reverse("tokens:service", args=[service.uuid])
 
 
 def _webhook(team, vms) -> tuple[Webhook, Delivery]:

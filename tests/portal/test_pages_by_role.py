@@ -19,7 +19,15 @@ from portal.environments.models import VmGrant
 from portal.events.models import Delivery, DeliveryState
 from portal.jobs.models import Job
 from portal.jobs.states import JobState
-from tests.factories import DeliveryFactory, DiskFactory, JobFactory, PointFactory, VmFactory
+from tests.factories import (
+    ApiTokenFactory,
+    DeliveryFactory,
+    DiskFactory,
+    JobFactory,
+    PointFactory,
+    UserFactory,
+    VmFactory,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.embedded]
 
@@ -170,6 +178,15 @@ RULES = {
     "accounts:session_end_others": Rule(None, CONFIRM),
     "accounts:session_end_all": Rule(None, CONFIRM),
     "accounts:settings": Rule(ALL, (LOGIN, 422, 422, 422, 422, 422)),
+    "tokens:token_list": Rule(ALL),
+    "tokens:token_add": Rule(ALL, (LOGIN, 422, 422, 422, 422, 422)),
+    "tokens:token": Rule(PLATFORM_SEES, subject="token"),
+    "tokens:token_revoke": Rule(None, PLATFORM_DOES, subject="token"),
+    "tokens:service_list": Rule(PLATFORM_SEES),
+    "tokens:service_add": Rule(PLATFORM_SEES, (LOGIN, 404, 404, 404, 404, 422)),
+    "tokens:service": Rule(PLATFORM_SEES, subject="service"),
+    "tokens:service_switch": Rule(None, PLATFORM_DOES, subject="service"),
+    "tokens:service_token_add": Rule(PLATFORM_SEES, (LOGIN, 404, 404, 404, 404, 422), subject="service"),
     "styleguide": Rule((LOGIN, 404, 404, 404, 404, 404)),
 }
 CASES = [
@@ -197,7 +214,10 @@ def addresses(people, rings, monkeypatch):
     DiskFactory(vm=vm)
     point = PointFactory(vm=vm)
     delivery = DeliveryFactory(webhook__team=people.team, state=DeliveryState.FAILED)
+    service = UserFactory(username="ticketing", is_service=True)
     subjects = {
+        "service": service.uuid,
+        "token": ApiTokenFactory(user=service).uuid,
         "vm": vm.uuid,
         "number": 1,
         "team": people.team.uuid,
