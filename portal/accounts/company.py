@@ -25,6 +25,8 @@ SOURCE = "oidc"
 
 
 class CompanyUnreachable(PortalError):
+    """The company's sign-in does not answer."""
+
     status = 503
     retryable = True
 

@@ -19,7 +19,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         page = settings.BASE_DIR / "docs" / "api-problems.md"
-        wanted = as_markdown(all_codes())
+        codes = all_codes()
+        if silent := [code.code for code in codes if not code.meaning]:
+            raise CommandError(f"These errors say nothing of themselves in a docstring: {', '.join(silent)}")
+        wanted = as_markdown(codes)
         if options["write"]:
             page.write_text(wanted)
         elif not page.exists() or page.read_text() != wanted:
