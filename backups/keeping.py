@@ -109,8 +109,19 @@ def purge_trash(
         # A share that went away meanwhile has no points at all.
         store.check()
         with transaction.atomic():
-            count += RestorePoint.objects.filter(pk=point.pk, purged_at=None).update(purged_at=Now())
-            audit.record("point.purge", actor=actor, subject=point, via=via, why=point.deleted_why)
+            if not RestorePoint.objects.filter(pk=point.pk, purged_at=None).update(purged_at=Now()):
+                continue
+            count += 1
+            audit.record(
+                "point.purge",
+                actor=actor,
+                subject=point,
+                via=via,
+                rule=f"{repository.trash_days} days in the trash",
+                deleted_at=point.deleted_at,
+                deleted_by=point.deleted_by,
+                why=point.deleted_why,
+            )
     return count
 
 

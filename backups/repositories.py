@@ -77,5 +77,12 @@ def make_default(*, actor: Any, repository: Repository, via: str = Job.Via.PAGE)
         before = list(Repository.objects.filter(is_default=True).values_list("name", flat=True))
         Repository.objects.exclude(pk=repository.pk).update(is_default=False)
         Repository.objects.filter(pk=repository.pk).update(is_default=True)
-        audit.record("repository.default", actor=actor, subject=repository, via=via, before=before)
+        audit.record(
+            "repository.default",
+            actor=actor,
+            subject=repository,
+            via=via,
+            before=before,
+            after=[repository.name],
+        )
     repository.refresh_from_db()

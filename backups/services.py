@@ -266,7 +266,8 @@ def delete_restore_point(*, actor: Any, point: RestorePoint, reason: str, via: s
         RestorePoint.objects.filter(pk=point.pk).update(
             deleted_at=timezone.now(), deleted_by=actor.get_username(), deleted_why=reason
         )
-        audit.record("point.delete", actor=actor, subject=point, via=via, reason=reason)
+        rule = "retention" if via == Job.Via.SCHEDULE else "by hand"
+        audit.record("point.delete", actor=actor, subject=point, via=via, rule=rule, reason=reason)
 
 
 def _trash(point: RestorePoint, *, reason: str, by: str) -> None:

@@ -9,7 +9,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from django.core.exceptions import SuspiciousOperation
+from allauth.account.adapter import get_adapter
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -47,7 +48,7 @@ class RequestIdMiddleware:
         current = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex[:16]
         request.request_id = current  # type: ignore[attr-defined]
         token = logs.request_id.set(current)
-        from_where = logs.address.set(request.META.get("REMOTE_ADDR", ""))
+        from_where = logs.address.set(_address(request))
         try:
             response = self.get_response(request)
         finally:
@@ -55,6 +56,14 @@ class RequestIdMiddleware:
             logs.address.reset(from_where)
         response["X-Request-Id"] = current
         return response
+
+
+def _address(request: HttpRequest) -> str:
+    """Of whoever asks, behind as many proxies as PORTAL_TRUSTED_PROXIES says; empty if it cannot be told."""
+    try:
+        return str(get_adapter(request).get_client_ip(request))
+    except PermissionDenied:
+        return ""
 
 
 class ContentSecurityPolicyMiddleware:

@@ -20,6 +20,7 @@ from backups.bases import next_backup
 from backups.models import Repository, RestorePoint
 from portal.accounts.models import Team, User
 from portal.accounts.roles import Capability
+from portal.audit import services as audit
 from portal.dashboard import needs, presenters
 from portal.dashboard.csv_answers import csv_answer
 from portal.dashboard.protection import STATUSES, Summary, machines_of, protection, summaries, with_protection
@@ -149,6 +150,7 @@ def vm_list(request: HttpRequest) -> HttpResponse:
     rows = presenters.sorted_machines(rows, sort)
     columns = presenters.machine_columns(request.GET, sort)
     if request.GET.get("format") == "csv":
+        audit.record("download", actor=request.user, what="list of machines", filters=request.GET.dict())
         return csv_answer("machines.csv", columns, _csv_rows(rows))
     page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page"))
     context = {

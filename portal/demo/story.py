@@ -12,7 +12,7 @@ from typing import Any
 from backups import services as backups
 from backups.models import RestorePoint
 from portal.accounts.models import User
-from portal.demo import proofs
+from portal.demo import audit_proof, proofs
 from portal.demo.stage import DemoFailed, Stage
 from portal.jobs.models import Job
 from portal.jobs.states import JobState, StepState
@@ -48,6 +48,7 @@ def tell_the_story(stage: Stage, say: Any) -> dict[str, Any]:
     moment = proofs.is_one_moment(stage, incremental) and proofs.is_one_moment(stage, full)
     say("Killing the worker in the middle of another full backup …")
     resumed = _survives_a_kill(admin, stage)
+    say("Verifying the audit history, and a copy of it that lost its last entries …")
     return {
         "full": {
             "bytes_read": full.bytes_read,
@@ -65,6 +66,7 @@ def tell_the_story(stage: Stage, say: Any) -> dict[str, Any]:
         "owner_has_the_restored": owned,
         "casync_identical": extracted,
         "resumed_after_kill": resumed,
+        "audit": audit_proof.figures(),
     }
 
 
@@ -81,6 +83,9 @@ def is_right(figures: dict[str, Any]) -> bool:
         and figures["owner_has_the_restored"]
         and figures["casync_identical"]
         and figures["resumed_after_kill"]
+        and figures["audit"]["entries"] > 0
+        and figures["audit"]["chain_ok"]
+        and figures["audit"]["cut_tail_found"]
     )
 
 

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from kombu.exceptions import OperationalError
 
 from portal.accounts.models import User
+from portal.audit import services as audit
 from portal.environments import presenters, services
 from portal.environments.forms import EnvironmentForm
 from portal.environments.models import Environment
@@ -83,6 +84,7 @@ def environment_refresh(request: HttpRequest, environment_uuid: uuid.UUID) -> Ht
     """Asks a worker; the page shows what is known until then."""
     _admin(request)
     found = get_object_or_404(Environment, uuid=environment_uuid)
+    audit.record("environment.refresh", actor=request.user, subject=found)
     try:
         current_app.send_task("environments.refresh", args=[found.pk], expires=300)
         messages.info(request, f"Asking {found.name} for its machines; this page shows them in a moment.")

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from portal.accounts.models import User
+from portal.audit import services as audit
 from portal.environments.models import VirtualMachine
 from portal.jobs import presenters, services
 from portal.jobs.models import Job, JobLogLine, JobQuerySet
@@ -126,6 +127,7 @@ def job_log(request: HttpRequest, job_uuid: uuid.UUID) -> HttpResponseBase:
     if after.isdecimal() and len(after) < 19:
         context = {**_log_context(found, after=int(after)), "continued": True}
         return render(request, "components/_log_lines.html", context)
+    audit.record("download", actor=_person(request), subject=found, what="log of a job")
     lines = JobLogLine.objects.filter(job=found).values_list("at", "level", "text").iterator(chunk_size=500)
     text = (f"{at:%Y-%m-%dT%H:%M:%SZ} {level} {words}\n" for at, level, words in lines)
     response = StreamingHttpResponse(text, content_type="text/plain; charset=utf-8")

@@ -15,6 +15,8 @@ from django.utils import timezone
 
 from backups.models import Repository
 from portal.accounts.models import User
+from portal.audit import guards
+from portal.audit.models import AuditAnchor, AuditVerification
 from portal.environments.models import Environment
 from portal.errors import PortalError
 from portal.jobs.models import Job
@@ -60,6 +62,7 @@ def findings() -> Iterator[Finding]:
     yield from _repositories()
     yield from _environments()
     yield from _jobs()
+    yield from _audit()
 
 
 def _keys() -> Iterator[Finding]:
@@ -96,6 +99,26 @@ def _environments() -> Iterator[Finding]:
             yield Finding(
                 True, f"Manager {row.name}: {row.version}, last seen {row.reached_at:%Y-%m-%d %H:%M} UTC."
             )
+
+
+def _audit() -> Iterator[Finding]:
+    if away := guards.missing(connection):
+        yield Finding(
+            False, f"The database would let the audit history be changed: {len(away)} triggers are missing."
+        )
+    seen = AuditVerification.objects.first()
+    if seen is None:
+        yield Finding(
+            None, "The audit history has not been verified yet: manage.py verify_audit, or wait for beat."
+        )
+    elif seen.problem:
+        yield Finding(False, f"The audit history is not whole: {seen.problem}")
+    else:
+        yield Finding(
+            True, f"Audit history: {seen.entries:,} entries, whole on {seen.at:%Y-%m-%d %H:%M} UTC."
+        )
+    if Repository.objects.exists() and not AuditAnchor.objects.exists():
+        yield Finding(None, "The audit history is not anchored in any repository yet; beat does it.")
 
 
 def _jobs() -> Iterator[Finding]:
