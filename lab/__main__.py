@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`python -m lab --dir DIR`: run a stand-in Manager until SIGTERM or SIGINT.
 
-When it is ready it prints one line of JSON: `api`, `ca_file`, `username`, `password`, `imageio`, `control`, `dir`, `vms`."""
+When it is ready it prints one line of JSON: `api`, `ca_file`, `username`, `password`, `imageio`, `control`, `dir`, `vms`,
+`hosts`."""
 
 import argparse
 import asyncio
@@ -22,6 +23,7 @@ from lab.engine.clock import parse_lag
 from lab.engine.manager import Manager, Settings
 from lab.engine.state import COMPAT_LEVELS
 from lab.guests import PROFILES
+from lab.hosts.hosts import Hosts
 from lab.pki import make_pki
 
 log = logging.getLogger("lab")
@@ -50,6 +52,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         default="4.6",
         help="the cluster's compatibility level (default %(default)s)",
     )
+    parser.add_argument(
+        "--hosts", action="store_true", help="with the Manager's machine, by SSH (needs PostgreSQL)"
+    )
     return parser.parse_args(argv)
 
 
@@ -65,7 +70,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     )
 
 
-async def run(settings: Settings, port: int, control_port: int) -> None:
+async def run(settings: Settings, port: int, control_port: int, with_hosts: bool) -> None:
     """Start everything, announce it, wait for a signal, stop everything."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -75,29 +80,43 @@ async def run(settings: Settings, port: int, control_port: int) -> None:
     password = secrets.token_urlsafe(16)
     manager = Manager(settings, pki)
     server = ApiServer(manager, pki, settings.username, password)
-    control = ControlServer(Grip(manager, Outage(manager, server), server.sign_on))
+    hosts = Hosts(manager.core, server.sign_on, settings.directory / "hosts") if with_hosts else None
+    control = ControlServer(Grip(manager, Outage(manager, server), server.sign_on, hosts))
     try:
         server.bind(port)
-        starting = asyncio.create_task(manager.start())
+        starting = asyncio.create_task(start(manager, hosts))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
             await server.start()
             await control.start(control_port)
-            announce(settings, manager, server, control, password)
+            announce(settings, manager, server, control, password, hosts)
             await stopping
         else:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
     finally:
         await control.close()
+        if hosts is not None:
+            await hosts.close()
         await server.close()
         await manager.close()
 
 
+async def start(manager: Manager, hosts: Hosts | None) -> None:
+    await manager.start()
+    if hosts is not None:
+        await hosts.start()
+
+
 def announce(
-    settings: Settings, manager: Manager, server: ApiServer, control: ControlServer, password: str
+    settings: Settings,
+    manager: Manager,
+    server: ApiServer,
+    control: ControlServer,
+    password: str,
+    hosts: Hosts | None,
 ) -> None:
     vms = manager.core.state.vms.values()
     line = {
@@ -108,6 +127,7 @@ def announce(
         "imageio": manager.core.host_imageio.url,
         "control": control.url,
         "dir": str(settings.directory),
+        "hosts": hosts.told() if hosts is not None else [],
         "vms": [{"name": vm.name, "id": vm.id, "status": vm.status} for vm in vms],
     }
     print(json.dumps(line), flush=True)
@@ -130,7 +150,7 @@ def main() -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     try:
-        asyncio.run(run(settings, arguments.api_port, arguments.control_port))
+        asyncio.run(run(settings, arguments.api_port, arguments.control_port, arguments.hosts))
     except Exception as error:
         log.exception("the lab ends")
         print(f"the lab could not run: {error}", file=sys.stderr)

@@ -122,6 +122,23 @@ class LabFault:
 
 
 @dataclass(frozen=True)
+class LabHost:
+    """A machine that is reached by SSH (`--hosts`); `root` is its file system as this side sees it."""
+
+    name: str
+    role: str
+    fqdn: str
+    address: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    key_file: str
+    fingerprint: str
+    host_key: str
+    root: str
+
+
+@dataclass(frozen=True)
 class RunningLab:
     """A lab that answers. `api` ends in `/ovirt-engine/api`; `imageio` is the host daemon's base URL.
     `control` breaks things in it, see LabControl."""
@@ -134,6 +151,7 @@ class RunningLab:
     control: "LabControl"
     dir: Path
     vms: Sequence[LabVm]
+    hosts: Sequence["LabHost"]
     process: subprocess.Popen[str] = field(repr=False)
 
     @property
@@ -226,5 +244,6 @@ def _running(told: dict, process: subprocess.Popen[str]) -> RunningLab:
         control=LabControl(told["control"]),
         dir=Path(told["dir"]),
         vms=tuple(LabVm(vm["name"], vm["id"], vm["status"]) for vm in told["vms"]),
+        hosts=tuple(LabHost(**host) for host in told["hosts"]),
         process=process,
     )

@@ -24,6 +24,7 @@ from lab.engine.faults import EntityMissing
 from lab.engine.state import BLANK_TEMPLATE_ID, ROOT_TAG_ID, StorageDomain
 from lab.engine.tags import names_found_by
 
+VERSION = "4.5.6-1.el9"
 TOP = (
     "clusters",
     "datacenters",
@@ -120,7 +121,12 @@ async def get_root(call: Call) -> ET.Element:
     product = group(
         element, "product_info", instance_id=core.host.hardware_id, name="oVirt Engine", vendor="ovirt.org"
     )
-    group(product, "version", major=4, minor=5, build=6, revision=0, full_version="4.5.6-1.el9")
+    full = core.engine_host.version if core.engine_host else VERSION
+    major, minor, build = (int(part) for part in full.partition("-")[0].split(".")[:3])
+    # revision is 0 for every version that can be parsed (Manager host reference, section 5).
+    group(product, "version", major=major, minor=minor, build=build, revision=0, full_version=full)
+    if core.engine_host:
+        group(element, "engine_backup", **core.engine_host.last_backups)
     special = group(element, "special_objects")
     reference(special, "blank_template", "templates", BLANK_TEMPLATE_ID)
     reference(special, "root_tag", "tags", ROOT_TAG_ID)

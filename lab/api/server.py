@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from email.utils import format_datetime
 from urllib.parse import unquote
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 MAX_BODY = 64 << 20
 NOT_IN_CORRELATION = re.compile(r"[^0-9A-Za-z_-]")
 CORRELATION_LENGTH = 36
+UNAVAILABLE = (
+    "<html><head><title>503 Service Unavailable</title></head><body>Service Unavailable</body></html>"
+)
 ACTIONS = ("start", "stop", "shutdown", "finalize", "cancel", "pause", "resume", "extend")
 
 
@@ -74,7 +78,8 @@ class ApiServer:
     async def start(self) -> None:
         assert self._socket is not None
         faults = AnswerFaults(self._manager.core.faults, self._refusal, self._lose_session)
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[faults.middleware()])
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[faults.middleware(), self._gate])
+        app.router.add_get("/ovirt-engine/services/health", self._health)
         app.router.add_post("/ovirt-engine/sso/oauth/token", self.sign_on.token)
         app.router.add_post("/ovirt-engine/services/sso-logout", self.sign_on.logout)
         app.router.add_get("/ovirt-engine/services/pki-resource", self._ca_certificate)
@@ -106,6 +111,20 @@ class ApiServer:
         if request.query.get("resource") != "ca-certificate":
             return web.Response(status=404)
         return web.Response(body=self._pki.ca_file.read_bytes(), content_type="application/x-x509-ca-cert")
+
+    @web.middleware
+    async def _gate(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """The web server in front of the engine answers while the engine's service is stopped."""
+        host = self._manager.core.engine_host
+        if host is not None and host.is_down:
+            return web.Response(status=503, text=UNAVAILABLE, content_type="text/html")
+        return await handler(request)
+
+    async def _health(self, request: web.Request) -> web.Response:
+        """`/ovirt-engine/services/health` (Manager host reference 2.3)."""
+        return web.Response(text="DB Up!Welcome to Health Status!")
 
     def _lose_session(self, request: web.Request) -> web.Response:
         self.sign_on.end_session(request.headers, request.cookies)
@@ -139,6 +158,8 @@ class ApiServer:
             handler = handlers.get(request.method)
             if handler is None:
                 return web.Response(status=405, headers={"Allow": ", ".join(sorted(handlers))})
+            if (host := self._manager.core.engine_host) and (not parts or parts[0] == "events"):
+                await host.look()
             call = Call(
                 manager=self._manager,
                 method=request.method,

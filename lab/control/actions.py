@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.api.sso import SignOn
-from lab.control import bitmaps
+from lab.control import bitmaps, host_actions
 from lab.control.outage import Outage
 from lab.control.schema import ControlError, Field, Schema
 from lab.engine.core import Core
 from lab.engine.manager import Manager
 from lab.engine.state import Disk, Transfer, Vm
+from lab.hosts.hosts import Hosts
 from lab.imageio import ImageioError, TicketBusy
 
 Values = Mapping[str, Any]
@@ -24,6 +25,7 @@ class Grip:
     manager: Manager
     outage: Outage
     sign_on: SignOn
+    hosts: Hosts | None = None
 
     @property
     def core(self) -> Core:
@@ -179,12 +181,72 @@ async def restart_manager(grip: Grip, values: Values) -> dict[str, Any]:
     return {}
 
 
+def on_host(
+    run: Callable[[Hosts, Values], Awaitable[dict[str, Any]]],
+) -> Callable[..., Awaitable[dict[str, Any]]]:
+    """An action of the Manager's machine, which only a lab with --hosts has."""
+
+    async def act(grip: Grip, values: Values) -> dict[str, Any]:
+        if grip.hosts is None:
+            raise ControlError("This lab has no machines for SSH; start it with --hosts.", 409)
+        return await run(grip.hosts, values)
+
+    return act
+
+
 VM = Field(str, "id or name", required=True)
 DISK = Field(str, "id or alias", required=True)
 
 ORPHANS = Field(bool, "open backups have lost their commands: failed, event 10814, disks left locked", False)
 
+HOST_ACTIONS: dict[str, Action] = {
+    "change_host_key": Action(
+        "The Manager's machine shows another SSH host key from now on, as after a new installation.",
+        {},
+        on_host(host_actions.change_host_key),
+    ),
+    "host_service": Action(
+        "A service of the Manager's machine is started or stopped; postgresql stopped: its databases are down.",
+        {
+            "unit": Field(str, "of systemd", "postgresql"),
+            "state": Field(str, "what is done", "stop", ("stop", "start", "restart")),
+        },
+        on_host(host_actions.host_service),
+    ),
+    "host_version": Action(
+        "Other packages of the Manager are installed; its databases stay as they are.",
+        {"version": Field(str, "like 4.5.6", required=True)},
+        on_host(host_actions.host_version),
+    ),
+    "break_database": Action(
+        "Something is wrong with a database of the Manager's machine.",
+        {
+            "database": Field(str, "which", "engine", tuple(host_actions.DATABASES)),
+            "how": Field(
+                str,
+                "password: its role has another one; password_back: the configured one again; not_empty: a table is left in it; emptied: nothing is in it; "
+                "lc_messages: its messages are not en_US.UTF-8",
+                required=True,
+                choices=tuple(host_actions.BREAKAGES),
+            ),
+        },
+        on_host(host_actions.break_database),
+    ),
+    "fill_host_disk": Action(
+        "A folder of the Manager's machine has room for so many bytes; what it held is hidden meanwhile, and SFTP "
+        "does not see what is written to it.",
+        {"folder": Field(str, "its path", "/tmp"), "bytes": Field(int, "that fit", 4096)},
+        on_host(host_actions.fill_host_disk),
+    ),
+    "free_host_disk": Action(
+        "The end of fill_host_disk.",
+        {"folder": Field(str, "its path", "/tmp")},
+        on_host(host_actions.free_host_disk),
+    ),
+}
+
 ACTIONS: dict[str, Action] = {
+    **HOST_ACTIONS,
     "stop_manager": Action(
         "The Manager's API refuses connections and its commands stand still; hosts and VMs go on.",
         {},

@@ -71,6 +71,34 @@ def _check_connection(values: Mapping[str, Any]) -> None:
 
 
 KINDS: dict[str, Kind] = {
+    "host_ssh": Kind(
+        "SSH to the Manager's machine breaks (lab --hosts). An occasion is a command that begins, or an SFTP session; "
+        "of `refuse` a connection.",
+        {
+            "how": Field(
+                str,
+                "drop: the connection is cut after `bytes` of output (of SFTP: bytes read); garbage: the command is "
+                "not run, random bytes and exit 0 are its answer; refuse: cut before the greeting",
+                required=True,
+                choices=("drop", "garbage", "refuse"),
+            ),
+            "command": Field(str, "pattern of the command line, `sftp` for SFTP", "*"),
+            "bytes": Field(int, "of output that get through", 0),
+        },
+    ),
+    "host_command": Kind(
+        "A tool of the Manager's machine is struck as it prints a line (lab --hosts). An occasion is such a line.",
+        {
+            "command": Field(str, "engine-backup, engine-setup or engine-cleanup; any if not given"),
+            "line": Field(str, "pattern of the line, without otopi's mark", "*"),
+            "how": Field(
+                str,
+                "kill: SIGKILL; term: SIGTERM; hold: it stands still until the fault is removed",
+                "kill",
+                ("kill", "term", "hold"),
+            ),
+        },
+    ),
     "connection": Kind(
         "Connections for image data break, stall, crawl or do not come about. Strikes what leads through the layer in "
         "front of imageio: transfers that begin after the first such fault, or after the action watch_connections. "

@@ -5,8 +5,9 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lab.control.book import FaultBook
 from lab.control.link import Link
@@ -20,6 +21,18 @@ from lab.imageio import ImageioDaemon
 from lab.processes import ProcessGroup
 
 log = logging.getLogger(__name__)
+
+
+class EngineHost(Protocol):
+    """The Manager's machine as the API knows it (lab/hosts/link.py); only a lab with --hosts has one."""
+
+    version: str
+    last_backups: dict[str, datetime]
+
+    @property
+    def is_down(self) -> bool: ...
+
+    async def look(self) -> None: ...
 
 
 @dataclass(eq=False)
@@ -39,6 +52,7 @@ class Core:
     faults: FaultBook = field(default_factory=FaultBook)
     host_link: Link = field(init=False)
     proxy_link: Link = field(init=False)
+    engine_host: EngineHost | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
