@@ -184,6 +184,11 @@ SOCIALACCOUNT_PROVIDERS: dict[str, Any] = {
 }
 
 LDAP_URL = envstr("PORTAL_LDAP_URL")
+if LDAP_URL:
+    from portal.ldap_settings import ldap_settings
+
+    AUTHENTICATION_BACKENDS.append("portal.accounts.directory.DirectoryBackend")
+    globals().update(ldap_settings(LDAP_URL))
 
 # Reverse proxies in front that add to X-Forwarded-For. Without them the header is anybody's word and not looked at.
 ALLAUTH_TRUSTED_PROXY_COUNT = envint("PORTAL_TRUSTED_PROXIES", 0)
