@@ -5,3 +5,6 @@ from django.apps import AppConfig
 class EnvironmentsConfig(AppConfig):
     name = "portal.environments"
     label = "environments"
+
+    def ready(self) -> None:
+        from portal.environments import signals  # noqa: F401  it listens

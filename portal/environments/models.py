@@ -65,6 +65,16 @@ class Environment(models.Model):
         blank=True,
         help_text="The role that a machine's owners have on it in the portal; empty: none.",
     )
+    ldap_directory = models.CharField(
+        max_length=255,
+        blank=True,
+        help_text="The Manager's name of the directory that people sign in by here with LDAP; empty: none.",
+    )
+    oidc_directory = models.CharField(
+        max_length=255,
+        blank=True,
+        help_text="The same for the company's OpenID Connect sign-in.",
+    )
     people_read_at = models.DateTimeField(null=True, blank=True)
     people_problem = models.TextField(blank=True)
     clusters = models.JSONField(default=list)

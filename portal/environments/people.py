@@ -8,13 +8,16 @@ ends. Of a machine that was deleted on the Manager the last known owners stay, s
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from allauth.socialaccount.models import SocialAccount
 from django.db import transaction
 from django.utils import timezone
 
-from portal.accounts.models import User
+from portal.accounts.company import PROVIDER_ID
+from portal.accounts.models import GroupRule, KnownGroups, User
 from portal.accounts.roles import Role
 from portal.audit import services as audit
 from portal.environments.models import Environment, ManagerIdentity, VirtualMachine, VmGrant, VmPerson
@@ -110,10 +113,53 @@ def _wanted(environment: Environment) -> dict[tuple[int, int], str]:
     """Who should have the owners' role: (VM, person) with the name on the Manager that says so."""
     if not environment.owners_get:
         return {}
-    identities = dict(environment.identities.filter(user__is_active=True).values_list("principal", "user_id"))
-    users = owners_of(environment).filter(kind=VmPerson.Kind.USER, principal__in=identities)
-    pairs = users.values_list("vm_id", "principal")
-    return {(vm_id, identities[principal]): principal for vm_id, principal in pairs}
+    identities = dict(environment.identities.values_list("principal", "user_id"))
+    signed_in = identities_by_sign_in(environment)
+    users = owners_of(environment).filter(kind=VmPerson.Kind.USER)
+    wanted: dict[tuple[int, int], str] = {}
+    for vm_id, principal in users.values_list("vm_id", "principal"):
+        # What an admin said counts before what a sign-in says.
+        person = identities.get(principal) or signed_in.get(principal.casefold())
+        if person is not None:
+            wanted[vm_id, person] = principal
+    active = set(
+        User.objects.filter(pk__in={pk for _, pk in wanted}, is_active=True).values_list("pk", flat=True)
+    )
+    return {key: principal for key, principal in wanted.items() if key[1] in active}
+
+
+def identities_by_sign_in(environment: Environment) -> dict[str, int]:
+    """`login@directory`, without case, of the people whom the Manager's own directory has vouched for at a sign-in.
+
+    Only where the environment names that directory. A login that two people have is nobody's."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for directory, logins in ((environment.ldap_directory, _ldap), (environment.oidc_directory, _oidc)):
+        for login, person in logins() if directory else ():
+            found[f"{login}@{directory}".casefold()].add(person)
+    return {principal: people.pop() for principal, people in found.items() if len(people) == 1}
+
+
+def _ldap() -> Iterable[tuple[str, int]]:
+    """Accounts that the directory made are called as it calls them, and it alone signs them in."""
+    rows = KnownGroups.objects.filter(source=GroupRule.Source.LDAP)
+    return rows.values_list("user__username", "user_id")
+
+
+def _oidc() -> Iterable[tuple[str, int]]:
+    """By the provider's own word: the name here may be another, where that one was taken."""
+    rows = SocialAccount.objects.filter(provider=PROVIDER_ID).values_list("extra_data", "user_id")
+    for claims, person in rows:
+        for part in (claims.get("userinfo"), claims.get("id_token"), claims):
+            name = part.get("preferred_username") if isinstance(part, dict) else None
+            if isinstance(name, str) and name:
+                yield name, person
+                break
+
+
+def person_came_in(person: User) -> None:
+    """At a sign-in: who is new here by the Manager's own directory need not wait for the next look at the Manager."""
+    for environment in Environment.objects.exclude(ldap_directory="", oidc_directory=""):
+        grant_owners(environment, actor=person, via="sign-in")
 
 
 def _take(grant: VmGrant, *, actor: Any, via: str) -> None:
@@ -185,16 +231,30 @@ def remove_identity(*, actor: Any, identity: ManagerIdentity, via: str = "page")
 
 
 def set_owner_rules(
-    *, actor: Any, environment: Environment, roles: list[str], owners_get: str, via: str = "page"
+    *,
+    actor: Any,
+    environment: Environment,
+    roles: list[str],
+    owners_get: str,
+    ldap_directory: str = "",
+    oidc_directory: str = "",
+    via: str = "page",
 ) -> None:
-    """Which roles on the Manager make an owner, and what owners may do here. Platform admins only."""
+    """Which roles on the Manager make an owner, what owners may do here, and whose sign-in says who they are there.
+
+    Platform admins only."""
     _require_admin(actor)
     if owners_get and owners_get not in Role.values:
         raise PortalError("There is no such role; nothing was changed.")
     with transaction.atomic():
         row = Environment.objects.select_for_update().get(pk=environment.pk)
-        before = {"owner_roles": row.owner_roles, "owners_get": row.owners_get}
-        after = {"owner_roles": sorted(set(roles)), "owners_get": owners_get}
+        after = {
+            "owner_roles": sorted(set(roles)),
+            "owners_get": owners_get,
+            "ldap_directory": ldap_directory,
+            "oidc_directory": oidc_directory,
+        }
+        before = {name: getattr(row, name) for name in after}
         if before == after:
             return
         Environment.objects.filter(pk=environment.pk).update(**after)

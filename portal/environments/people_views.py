@@ -67,6 +67,21 @@ class RulesForm(forms.Form):
         ],
     )
 
+    ldap_directory = forms.CharField(
+        label="Directory of the LDAP sign-in",
+        max_length=255,
+        required=False,
+        help_text="If people sign in here by the LDAP directory that the Manager uses too: its name there, like "
+        "corp-authz. They are then known by their login, without a line above.",
+    )
+    oidc_directory = forms.CharField(
+        label="Directory of the company's sign-in",
+        max_length=255,
+        required=False,
+        help_text="The same for OpenID Connect, by the claim preferred_username. Only if people cannot change that "
+        "themselves at the provider.",
+    )
+
     def clean_owner_roles(self) -> list[str]:
         names = [name.strip() for name in self.cleaned_data["owner_roles"].split(",") if name.strip()]
         if len(names) > MAX_ROLES:
@@ -102,7 +117,12 @@ def environment_people(request: HttpRequest, environment_uuid: uuid.UUID) -> Htt
 
 
 def _rules_now(environment: Environment) -> dict[str, str]:
-    return {"owner_roles": ", ".join(environment.owner_roles), "owners_get": environment.owners_get}
+    return {
+        "owner_roles": ", ".join(environment.owner_roles),
+        "owners_get": environment.owners_get,
+        "ldap_directory": environment.ldap_directory,
+        "oidc_directory": environment.oidc_directory,
+    }
 
 
 def _again(environment: Environment) -> HttpResponse:
@@ -134,7 +154,12 @@ def _add(request: HttpRequest, actor: User, environment: Environment, form: Iden
 def _set_rules(request: HttpRequest, actor: User, environment: Environment, form: RulesForm) -> HttpResponse:
     chosen = form.cleaned_data
     people.set_owner_rules(
-        actor=actor, environment=environment, roles=chosen["owner_roles"], owners_get=chosen["owners_get"]
+        actor=actor,
+        environment=environment,
+        roles=chosen["owner_roles"],
+        owners_get=chosen["owners_get"],
+        ldap_directory=chosen["ldap_directory"],
+        oidc_directory=chosen["oidc_directory"],
     )
     messages.success(request, "From now on that makes an owner; rights were given and taken at once.")
     return _again(environment)
@@ -149,7 +174,18 @@ def _owners(environment: Environment) -> dict[str, Any]:
         .annotate(machines=Count("vm", distinct=True))
         .order_by("-kind", "principal")
     )
-    owners = [{**row, "identity": _identity(row, identities)} for row in rows[:SHOWN]]
+    signed_in = people.identities_by_sign_in(environment)
+    by_sign_in = User.objects.in_bulk(set(signed_in.values()))
+    owners = [
+        {
+            **row,
+            "identity": _identity(row, identities),
+            "by_sign_in": by_sign_in.get(signed_in.get(row["principal"].casefold(), 0))
+            if row["kind"] == VmPerson.Kind.USER
+            else None,
+        }
+        for row in rows[:SHOWN]
+    ]
     named = {row["principal"] for row in owners}
     idle = [
         {"kind": "user", "principal": name, "display_name": "", "machines": 0, "identity": identity}
@@ -159,7 +195,11 @@ def _owners(environment: Environment) -> dict[str, Any]:
     return {
         "owners": owners + idle,
         "more": len(owners) == SHOWN,
-        "principals": [row["principal"] for row in owners if row["kind"] == "user" and not row["identity"]],
+        "principals": [
+            row["principal"]
+            for row in owners
+            if row["kind"] == VmPerson.Kind.USER and not (row["identity"] or row["by_sign_in"])
+        ],
         "sentence": sentence(environment),
     }
 

