@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from portal.accounts.models import Membership, Team, User
+from portal.accounts.models import Team, User
+from portal.accounts.roles import Role
 from portal.audit import services as audit
 from portal.errors import NotAllowed
+from portal.teams import services as teams
 
 
 def create_service_account(
@@ -20,9 +22,8 @@ def create_service_account(
         service.set_unusable_password()
         service.save()
         if team is not None:
-            Membership.objects.create(user=service, team=team, role=role)
-        after = {"team": team.name if team else "", "role": role if team else ""}
-        audit.record("service.create", actor=actor, subject=service, via=via, after=after)
+            teams.set_role(actor=actor, team=team, person=service, role=Role(role), via=via)
+        audit.record("service.create", actor=actor, subject=service, via=via)
     return service
 
 

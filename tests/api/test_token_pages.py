@@ -54,7 +54,11 @@ def test_a_token_is_shown_once_and_good_at_once(people, world):
     assert client.post(f"{token.get_absolute_url()}revoke/").status_code == 302
     assert Api(text).get("vms").json()["code"] == "token_revoked"
     assert "Revoked" in client.get(token.get_absolute_url()).content.decode()
-    assert set(AuditEntry.objects.values_list("action", flat=True)) == {"token.create", "token.revoke"}
+    assert set(AuditEntry.objects.values_list("action", flat=True)) == {
+        "token.create",
+        "token.revoke",
+        "refused",
+    }
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,15 @@ def test_a_service_account_is_made_used_and_switched_off(people, world):
     client.post(f"{made.url}switch/", {"active": "yes"})
     assert Api(text).get("vms").status_code == 200
     actions = list(AuditEntry.objects.order_by("id").values_list("action", flat=True))
-    assert actions == ["service.create", "token.create", "job.cancel", "service.switch", "service.switch"]
+    assert actions == [
+        "team.role",
+        "service.create",
+        "token.create",
+        "job.cancel",
+        "service.switch",
+        "refused",
+        "service.switch",
+    ]
 
 
 def test_names_of_service_accounts_are_free_and_well_formed(people):

@@ -189,6 +189,17 @@ def test_bodies_that_are_none(bob, world, body, kind, status, code):
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+def test_bodies_without_measure(bob, world):
+    deep = bob.send("POST", "backups", "[" * 100_000)
+    assert (deep.status_code, deep.json()["code"]) == (400, "parse_error")
+    nested = bob.send("POST", "backups", '{"vm": ' + "[" * 500 + "]" * 500 + "}")
+    assert (nested.status_code, nested.json()["code"]) == (422, "invalid_input")
+    large = bob.send("POST", "backups", '{"reason": "' + "x" * (1 << 20) + '"}')
+    assert (large.status_code, large.json()["code"]) == (413, "body_too_large")
+    number = bob.send("POST", "backups", '{"vm": ' + "9" * 5000 + "}")
+    assert number.status_code in (400, 422)
+
+
 def test_a_running_backup_is_not_doubled(bob, world, repository):
     assert bob.post("backups", {"vm": str(world.vm.uuid)}).json()["code"] == "backup_already_running"
 
