@@ -35,7 +35,7 @@ class DemoFailed(Exception):
 
 @dataclass
 class Stage:
-    """`passwords` by user name, for the person who runs the demo."""
+    """`passwords` by user name, for the person who runs the demo; `token` is a service account's, for the API."""
 
     lab: dict[str, Any]
     lab_process: subprocess.Popen[str]
@@ -44,6 +44,7 @@ class Stage:
     environment: Environment
     url: str
     passwords: dict[str, str] = field(repr=False)
+    token: str = field(default="", repr=False)
 
     def vm(self, position: int) -> VirtualMachine:
         """The lab's VM at that position of its list."""

@@ -12,7 +12,7 @@ from typing import Any
 from backups import services as backups
 from backups.models import RestorePoint
 from portal.accounts.models import User
-from portal.demo import audit_proof, proofs
+from portal.demo import audit_proof, proofs, ticketing
 from portal.demo.stage import DemoFailed, Stage
 from portal.jobs.models import Job
 from portal.jobs.states import JobState, StepState
@@ -46,6 +46,9 @@ def tell_the_story(stage: Stage, say: Any) -> dict[str, Any]:
     owned = proofs.is_owned(restore, User.objects.get(username="oscar"))
     extracted = proofs.casync_extracts_equal(incremental)
     moment = proofs.is_one_moment(stage, incremental) and proofs.is_one_moment(stage, full)
+    say("A ticket restores the machine by the API, ordered twice, closed by a webhook …")
+    stage.token = ticketing.service_token(admin)
+    by_ticket = ticketing.restore_by_ticket(stage, admin, vm.name)
     say("Killing the worker in the middle of another full backup …")
     resumed = _survives_a_kill(admin, stage)
     say("Verifying the audit history, and a copy of it that lost its last entries …")
@@ -67,6 +70,7 @@ def tell_the_story(stage: Stage, say: Any) -> dict[str, Any]:
         "casync_identical": extracted,
         "resumed_after_kill": resumed,
         "audit": audit_proof.figures(),
+        "api_restore": by_ticket,
     }
 
 
@@ -86,6 +90,7 @@ def is_right(figures: dict[str, Any]) -> bool:
         and figures["audit"]["entries"] > 0
         and figures["audit"]["chain_ok"]
         and figures["audit"]["cut_tail_found"]
+        and all(figures["api_restore"].values())
     )
 
 

@@ -111,6 +111,7 @@ class Command(BaseCommand):
         }
         for name, password in set_up.passwords.items():
             self.stdout.write(f"  {name:<8} {password:<15} {may[name]}")
+        self.stdout.write(f"\nA token for the API (docs/api.md): {set_up.token}")
         self.stdout.write("\nStop with Ctrl-C; the demo's data is removed then.")
         self.stdout.flush()
         try:
