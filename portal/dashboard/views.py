@@ -30,6 +30,7 @@ from portal.events.models import Webhook
 from portal.jobs import presenters as job_words
 from portal.jobs.models import Job
 from portal.jobs.states import JobState
+from restores.people import in_words, people_of
 
 PAGE_SIZE = 50
 NEEDS_YOU = 12
@@ -238,6 +239,7 @@ def vm(request: HttpRequest, vm_uuid: uuid.UUID) -> HttpResponse:
         "may_restore": may_restore,
         "refusal": "" if may_back_up or may_restore else presenters.restore_refusal(found, teams),
         "teams": teams,
+        "people_words": in_words(known) if (known := people_of(found)) else "",
         "may_manage_people": found.allows(person, Capability.MANAGE_PEOPLE),
     }
     return render(request, "dashboard/vm.html", context)

@@ -263,3 +263,12 @@ def test_a_login_of_two_people_is_nobodys_and_an_admins_word_counts_first(people
     set_identity(actor=people.root, environment=vm.environment, principal="oscar@corp", user=third)
     assert grants(third) == {(vm.name, Role.OPERATOR, "manager")}
     assert grants(oscar) == grants(other) == set()
+
+
+def test_a_machines_page_names_its_people(people, vm) -> None:
+    vm.teams.add(people.team)
+    store_people(vm.environment, [fact(vm, "oscar"), fact(vm, "office", "UserRole", kind=GROUP)])
+    client = Client()
+    client.force_login(people.carol)
+    page = client.get(vm.get_absolute_url()).content.decode()
+    assert "On the Manager it was given to Office (office@corp) as UserRole and Oscar (oscar@corp) as" in page
