@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The audit history as a page and as a file: who reads what, filters, paging, exports and their verification."""
 
+import ast
 import csv
 import io
 import json
@@ -20,6 +21,7 @@ from portal.audit import services as audit
 from portal.audit.models import AuditAnchor, AuditEntry, AuditSeal, AuditVerification
 from portal.audit.verifying import Anchor
 from portal.jobs.models import Job
+from portal.trail import presenters
 from tests.factories import EnvironmentFactory, MembershipFactory, TeamFactory, UserFactory, VmFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.embedded]
@@ -360,3 +362,25 @@ def test_the_script_in_the_documentation_verifies_an_export(history, people, tmp
     file.write_bytes(file.read_bytes().replace(b"CHG-2", b"CHG-3"))
     done = subprocess.run(command, capture_output=True, text=True)
     assert "entry 2 was changed" in done.stderr
+
+
+def recorded_actions() -> set[str]:
+    """Every action that the code names where it records."""
+    found = set()
+    for file in (path for root in ("portal", "backups", "restores") for path in Path(root).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            direct = ast.unparse(node.func) == "audit.record"
+            # Some hand the action on to a function that records it; there it has a dot.
+            handed = [item.value for item in node.keywords if item.arg == "action"]
+            for item in [*(node.args[:1] if direct else []), *handed]:
+                if isinstance(item, ast.Constant) and (direct or "." in str(item.value)):
+                    found.add(str(item.value))
+    return found
+
+
+def test_every_action_has_words():
+    found = recorded_actions()
+    assert {"login", "point.delete", "repository.change"} <= found
+    assert found - set(presenters.ACTIONS) == set()

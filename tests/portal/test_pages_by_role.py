@@ -15,6 +15,7 @@ from django.utils import timezone
 from backups import services as backups
 from backups.models import Repository, RestorePoint
 from portal.audit import services as audit
+from portal.audit.models import AuditEntry
 from portal.environments.models import VmGrant
 from portal.events.models import Delivery, DeliveryState
 from portal.jobs.models import Job
@@ -282,6 +283,33 @@ def _put_back() -> None:
     RestorePoint.objects.update(deleted_at=None)
     Delivery.objects.update(state=DeliveryState.FAILED)
     VmGrant.objects.all().delete()
+
+
+# Everything is as it is asked for already, so nothing was done; each has tests of its own where something is.
+NOT_RECORDED = {
+    "backups:undelete",
+    "environments:environment_snapshots",
+    "events:webhook_switch",
+    "jobs:seen_to",
+    "jobs:seen_to_all",
+    "teams:set_role",
+}
+
+
+def test_whatever_is_done_is_recorded(people, addresses):
+    unrecorded, begun = set(), set(Job.objects.values_list("pk", flat=True))
+    for route, rule in RULES.items():
+        # CONFIRM: nothing is done before the password was given once more.
+        if rule.post is None or rule.post[-1] != 302 or rule.post is CONFIRM:
+            continue
+        client, before = signed_in(people, "root"), AuditEntry.objects.count()
+        assert client.post(addresses[route], rule.data).status_code == 302, route
+        if AuditEntry.objects.count() == before:
+            unrecorded.add(route)
+        # What one of them started is not in the way of the next.
+        Job.objects.exclude(pk__in=begun).update(state=JobState.SUCCEEDED)
+        _put_back()
+    assert unrecorded == NOT_RECORDED
 
 
 def test_what_changes_something_is_not_done_by_get(people, addresses):
