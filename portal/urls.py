@@ -62,3 +62,6 @@ urlpatterns = [
     path("", include("portal.accounts.allauth_urls")),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
 ]
+
+# Where one of allauth's limits refuses; Django itself knows no handler for it.
+handler429 = "portal.accounts.views.too_many"

@@ -15,6 +15,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from portal.accounts import attempts, company, devices, groups
 from portal.accounts.attempts import Refusal
+from portal.audit import services as audit
 
 WRONG = "This name and password do not belong together. Names and passwords are case sensitive."
 
@@ -67,6 +68,13 @@ class AccountAdapter(DefaultAccountAdapter):
     def pre_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> HttpResponse | None:
         """Whatever way somebody came (a passkey, another system): only active people go on."""
         if not user.is_active or user.is_service:
+            audit.record(
+                "login.refused",
+                actor=None,
+                address=self.get_client_ip(request),
+                username=user.get_username(),
+                step="switched_off",
+            )
             return self.respond_user_inactive(request, user)
         if sociallogin := (kwargs.get("signal_kwargs") or {}).get("sociallogin"):
             names = company.groups_of(sociallogin.account.extra_data)

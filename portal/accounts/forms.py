@@ -78,7 +78,9 @@ class GroupRuleForm(forms.Form):
         choices=[*Role.choices, ("platform", "Platform admin, of everything")],
         initial=Role.VIEWER,
     )
-    team = forms.ModelChoiceField(Team.objects.all(), required=False, help_text="Not for platform admins.")
+    team = forms.ModelChoiceField(
+        Team.objects.all(), required=False, empty_label="No team", help_text="Not for platform admins."
+    )
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}

@@ -11,6 +11,7 @@ from allauth.account.views import LoginView
 from django.conf import settings as conf
 from django.contrib import messages
 from django.contrib.auth.views import LogoutView
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -65,6 +66,16 @@ class SignOutView(LogoutView):
         if request.user.is_authenticated:
             audit.record("logout", actor=request.user, address=get_adapter().get_client_ip(request))
         return super().post(request, *args, **kwargs)
+
+
+def too_many(request: HttpRequest) -> HttpResponse:
+    """Answers where one of allauth's own limits refuses; written down once a minute for each address and page."""
+    address = get_adapter(request).get_client_ip(request)
+    if cache.add(f"portal.too_many {address} {request.path}", 1, timeout=60):
+        limit = "passkey" if request.path == reverse("mfa_login_webauthn") else "confirm"
+        actor = request.user if request.user.is_authenticated else None
+        audit.record("login.refused", actor=actor, address=address, limit=limit)
+    return render(request, "429.html", status=429)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -46,6 +46,8 @@ def people_rows(memberships: Iterable[Membership]) -> list[dict[str, Any]]:
             "role": row.role,
             "text": f"May {may(row.role)}.",
             "gone": not row.user.is_active,
+            # Taken away by hand such a role comes back at the next sign-in.
+            "by_group": row.by_group == row.role != row.by_hand,
         }
         for row in memberships
     ]

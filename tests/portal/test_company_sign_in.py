@@ -162,6 +162,8 @@ def test_somebody_switched_off_here_does_not_come_in_from_there(people, provider
     erin.save()
     browser, page = company_sign_in(live_server.url, "erin")
     assert page.url == f"{live_server.url}/login/switched-off/"
+    refused = AuditEntry.objects.get(action="login.refused")
+    assert refused.data == {"username": "erin", "step": "switched_off"}
     assert browser.get(f"{live_server.url}/jobs/", timeout=30).url.startswith(f"{live_server.url}/login/")
 
 

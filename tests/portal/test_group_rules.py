@@ -180,3 +180,11 @@ def test_the_strongest_role():
     assert strongest("auditor", "viewer") == "auditor"
     assert strongest("operator", "auditor") == "operator"
     assert strongest("", "") == ""
+
+
+def test_the_team_page_tells_which_roles_come_by_a_group(people, erin, client):
+    rule(people, "ops", "operator")
+    came_with(erin, "ops")
+    client.force_login(people.root)
+    text = client.get(f"/teams/{people.team.uuid}/").content.decode()
+    assert text.count("by a group elsewhere") == 1

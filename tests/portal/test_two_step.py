@@ -203,3 +203,23 @@ def test_a_platform_admin_takes_lost_second_steps_away(people, capsys):
     )
     with pytest.raises(CommandError, match="Nobody is called nobody"):
         call_command("remove_second_steps", "nobody")
+
+
+def test_passkeys_are_not_tried_without_end(db):
+    client = Client()
+    for _ in range(30):
+        assert client.post("/login/passkey/", {"credential": "{}"}).status_code == 302
+    for _ in range(3):
+        response = client.post("/login/passkey/", {"credential": "{}"})
+        assert response.status_code == 429
+    assert "Too many attempts" in response.content.decode()
+    assert AuditEntry.objects.get(action="login.refused", data__limit="passkey").address == "127.0.0.1"
+
+
+def test_confirming_is_not_tried_without_end(people, client):
+    client.force_login(people.alice)
+    for _ in range(10):
+        assert client.post("/confirm/", {"password": "wrong"}).status_code == 200
+    assert client.post("/confirm/", {"password": PASSWORD}).status_code == 429
+    entry = AuditEntry.objects.get(action="login.refused", data__limit="confirm")
+    assert entry.actor_name == "alice"

@@ -99,7 +99,7 @@ NAV: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         "Settings",
         "settings",
         "accounts:settings",
-        ("accounts:", "teams:", "backups:repositor", "events:"),
+        ("accounts:", "account_", "mfa_", "socialaccount_", "teams:", "backups:repositor", "events:"),
     ),
 )
 
@@ -113,7 +113,13 @@ MY_NAV: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
         ("dashboard:mine", "environments:vm", "backups:point", "restores:"),
     ),
     ("My restores", "Restores", "restore", "dashboard:my_restores", ("dashboard:my_restores", "jobs:")),
-    ("Settings", "Settings", "settings", "accounts:settings", ("accounts:",)),
+    (
+        "Settings",
+        "Settings",
+        "settings",
+        "accounts:settings",
+        ("accounts:", "account_", "mfa_", "socialaccount_"),
+    ),
 )
 
 # Pages that do not exist for anybody but platform admins.
