@@ -71,13 +71,22 @@ def _kinds() -> Iterator[type[PortalError]]:
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
             if not set(module.name.split(".")) & set(_LEFT_OUT):
-                importlib.import_module(module.name)
+                _import(module.name)
     waiting: list[Any] = [PortalError]
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
         if kind not in _BASES and kind.__module__.split(".")[0] in _PACKAGES:
             yield kind
+
+
+def _import(name: str) -> None:
+    """A module whose optional library is not installed (LDAP) raises no error here, so it has no codes here."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in _PACKAGES:
+            raise
 
 
 def _meaning(kind: type[PortalError]) -> str:
