@@ -148,6 +148,8 @@ class RestorePoint(models.Model):
     dirty_bytes = models.BigIntegerField(null=True, blank=True)
     duration_seconds = models.FloatField()
     manifest_sha256 = models.CharField(max_length=64)
+    # Uuids of the teams that the machine belonged to then; empty for imported points, where nobody knows.
+    teams_then = models.JSONField(default=list)
     # The environment whose uuid the point's folder bears, if the Manager was added anew since it was made.
     stored_environment = models.UUIDField(null=True, blank=True)
     verified_at = models.DateTimeField(null=True, blank=True)

@@ -146,6 +146,7 @@ def record_point(
                 "dirty_bytes": manifest["dirty_bytes"],
                 "duration_seconds": manifest["duration_seconds"],
                 "manifest_sha256": stored.manifest_sha256,
+                "teams_then": [str(team) for team in vm.teams.values_list("uuid", flat=True)] if job else [],
             },
         )
         if made:

@@ -58,6 +58,11 @@ def _schedule(sender: Celery, **_: Any) -> None:
             "schedule": float(settings.LEFTOVERS_EVERY),
             "options": {"expires": settings.LEFTOVERS_EVERY * 2},
         },
+        "expire-approvals": {
+            "task": "restores.expire_approvals",
+            "schedule": float(settings.APPROVALS_EVERY),
+            "options": {"expires": settings.APPROVALS_EVERY * 3},
+        },
         "refresh-inventories": {
             "task": "environments.refresh_all",
             "schedule": float(settings.INVENTORY_EVERY),

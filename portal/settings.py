@@ -269,6 +269,9 @@ MANAGER_MERGE_TIMEOUT = envint("PORTAL_MANAGER_MERGE_TIMEOUT", 12 * 3600, minimu
 # machine (another backup, a locked disk), before it gives this attempt up.
 MANAGER_PATIENCE = envint("PORTAL_MANAGER_PATIENCE", 300, minimum=0)
 MANAGER_BUSY_TIMEOUT = envint("PORTAL_MANAGER_BUSY_TIMEOUT", 600, minimum=0)
+# How long a restore waits for a second person's consent, in hours, and how often that is looked at, in seconds.
+APPROVAL_HOURS = envint("PORTAL_APPROVAL_HOURS", 72, minimum=1)
+APPROVALS_EVERY = envint("PORTAL_APPROVALS_EVERY", 60, minimum=1)
 # How often what ended backups left on a Manager is looked for and cleaned up.
 LEFTOVERS_EVERY = envint("PORTAL_LEFTOVERS_EVERY", 300, minimum=5)
 # Webhooks: seconds for one request, before the second attempt (doubled each time, at most three hours), and until

@@ -12,6 +12,22 @@ class PlanBlocked(PortalError):
     """The plan has blockers."""
 
 
+class ApprovalMissing(PortalError):
+    """The restore needs a second person's consent and has none."""
+
+
+class ApprovalRefused(PortalError):
+    """A second person said no."""
+
+
+class ApprovalExpired(PortalError):
+    """Nobody said yes or no in time."""
+
+
+class AlreadyDecided(PortalError):
+    """Somebody has said yes or no, or the restore is over."""
+
+
 class StorageFull(PortalError):
     """The storage domain has not enough room for the restored disks."""
 

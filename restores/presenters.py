@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from backups.models import RestorePoint
@@ -10,6 +11,7 @@ from portal import wording
 from portal.jobs.models import Job
 from portal.jobs.states import JobState
 from restores.forms import NewVmForm
+from restores.models import Approval
 from restores.people import NAMED, in_words
 from restores.plans import RestorePlan
 
@@ -152,3 +154,69 @@ def _time(point: RestorePoint, data_bytes: int | None) -> str:
     seconds = max(0.1, (last.finished_at - last.started_at).total_seconds())
     guess = data_bytes / (last.bytes_done / seconds)
     return f"About {wording.about(guess)} at the rate of the last restore"
+
+
+# --- approvals --------------------------------------------------------------------------------------
+
+APPROVAL_COLUMNS: list[dict[str, Any]] = [
+    {"label": "Restore"},
+    {"label": "Ordered by"},
+    {"label": "Why it waits"},
+    {"label": "Asked"},
+    {"label": "Ends", "minor": True},
+]
+
+
+def approval_rows(approvals: Iterable[Approval]) -> list[dict[str, Any]]:
+    return [
+        {
+            "href": row.get_absolute_url(),
+            "cells": [
+                {"value": f"{row.restore.point.vm_name} as {row.restore.target_name}"},
+                {"value": row.restore.job.requested_by_name},
+                {"value": row.because},
+                {"value": row.asked_at, "kind": "ago"},
+                {"value": row.expires_at, "kind": "moment"},
+            ],
+        }
+        for row in approvals
+    ]
+
+
+def approval_facts(approval: Approval) -> list[dict[str, Any]]:
+    """What was ordered, by whom, for whom, and until when it waits."""
+    restore = approval.restore
+    job, plan = restore.job, restore.plan
+    size = sum(disk["size_bytes"] for disk in plan["disks"])
+    return [
+        {"label": "Machine", "value": restore.point.vm_name},
+        {"label": "Restore point of", "value": restore.point.taken_at, "kind": "moment"},
+        {"label": "New machine", "value": restore.target_name},
+        {"label": "Manager", "value": restore.point.vm.environment.name},
+        {"label": "Cluster", "value": plan["cluster_name"]},
+        {"label": "Storage domain", "value": plan["storage_domain_name"]},
+        {
+            "label": "Disks",
+            "value": size,
+            "kind": "bytes",
+            "note": wording.counted(len(plan["disks"]), "disk"),
+        },
+        {"label": "Network", "value": "Plugged" if plan["network_plugged"] else "Unplugged"},
+        {"label": "Ordered by", "value": job.requested_by_name},
+        {"label": "For", "value": job.requested_for, "kind": "optional"},
+        {"label": "Ticket", "value": job.ticket, "kind": "optional"},
+        {"label": "Reason", "value": job.reason, "kind": "optional"},
+        {"label": "Asked", "value": approval.asked_at, "kind": "ago"},
+        {"label": "Waits until", "value": approval.expires_at, "kind": "moment"},
+    ]
+
+
+def approval_verdict(approval: Approval) -> str:
+    """What became of it, in a sentence; empty while nobody has decided."""
+    if approval.decision == Approval.Decision.EXPIRED:
+        return "Nobody decided in time, so the restore ended without having made anything."
+    if not approval.decision:
+        return ""
+    did = "approved" if approval.decision == Approval.Decision.APPROVED else "refused"
+    why = f" “{approval.decided_why}”" if approval.decided_why else ""
+    return f"{approval.decided_by} {did} it.{why}"

@@ -14,7 +14,8 @@ from portal.audit import services as audit
 from portal.jobs import locks
 from portal.jobs import services as jobs
 from portal.jobs.models import Job
-from restores import access
+from portal.jobs.states import JobState
+from restores import access, approvals
 from restores.errors import PlanBlocked, PlanChanged
 from restores.models import Restore
 from restores.plans import RestorePlan
@@ -39,6 +40,7 @@ def start_restore(
 ) -> Restore:
     """Start exactly what was shown. `plan` is made anew now; a hash that differs means the world changed.
 
+    Where a team asks for it the restore waits for a second person (restores.approvals).
     Raises NotAllowed, PlanBlocked, PlanChanged.
     """
     access.require_restore(actor, point)
@@ -51,6 +53,8 @@ def start_restore(
         )
     environment = point.vm.environment
     with transaction.atomic():
+        needed = approvals.needed_for(point)
+        waits = {"state": JobState.WAITING, "waiting_for": approvals.waiting_for(needed)} if needed else {}
         job = jobs.create_job(
             kind=KIND,
             task=NEW_VM_TASK,
@@ -73,8 +77,11 @@ def start_restore(
             ticket=ticket,
             reason=reason,
             via=via,
+            **waits,
         )
         restore = restore_of(job)
+        if needed:
+            approvals.ask(restore, needed)
         audit.record(
             "restore.start",
             actor=actor,
@@ -84,5 +91,6 @@ def start_restore(
             target=plan.name,
             plan_hash=plan.hash,
             ticket=ticket,
+            needs_approval=needed.because if needed else "",
         )
     return restore

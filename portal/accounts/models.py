@@ -88,8 +88,16 @@ class TeamQuerySet(models.QuerySet["Team"]):
 
 
 class Team(models.Model):
+    class Approval(models.TextChoices):
+        """Which restores of the team's machines wait for a second person."""
+
+        NEVER = "never", "None"
+        CROSSING = "crossing", "Those from a time when the machine was another team's"
+        EVERY = "every", "Every restore"
+
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(max_length=120, unique=True)
+    approval = models.CharField(max_length=20, choices=Approval.choices, default=Approval.NEVER)
     members: models.ManyToManyField[User, Membership] = models.ManyToManyField(
         User, through="Membership", related_name="teams"
     )

@@ -6,8 +6,8 @@ Roles are held on a team (for all of its VMs) or on one VM; a person's rights on
 - viewer: sees VMs, restore points, jobs; reads no content and changes nothing.
 - operator: also backs up, restores and verifies, and pins restore points so that retention leaves them.
 - auditor: sees what a viewer sees, and the history of who did what.
-- admin: all of the above, also deletes restore points, lays and releases legal holds, and manages the team's
-  people.
+- admin: all of the above, also deletes restore points, lays and releases legal holds, manages the team's
+  people, and approves restores that wait for a second person.
 - Platform admins (superusers) may do everything, and alone manage Managers and repositories.
 
 A token only ever narrows its owner's rights (limits.py).
@@ -36,6 +36,7 @@ class Capability(models.TextChoices):
     HOLD_POINTS = "hold_points", "hold restore points"
     READ_AUDIT = "read_audit", "read the history"
     MANAGE_PEOPLE = "manage_people", "manage people"
+    APPROVE = "approve", "approve restores"
 
 
 _OPERATE = frozenset({Capability.BACK_UP, Capability.RESTORE, Capability.VERIFY, Capability.PIN_POINTS})
@@ -44,7 +45,13 @@ CAPABILITIES: dict[str, frozenset[Capability]] = {
     Role.OPERATOR: _OPERATE,
     Role.AUDITOR: frozenset({Capability.READ_AUDIT}),
     Role.ADMIN: _OPERATE
-    | {Capability.DELETE_POINTS, Capability.HOLD_POINTS, Capability.READ_AUDIT, Capability.MANAGE_PEOPLE},
+    | {
+        Capability.DELETE_POINTS,
+        Capability.HOLD_POINTS,
+        Capability.READ_AUDIT,
+        Capability.MANAGE_PEOPLE,
+        Capability.APPROVE,
+    },
 }
 
 

@@ -41,7 +41,7 @@ def of_waiting_jobs(waiting: Sequence[Job]) -> list[Need]:
             "warn",
             f"{job_words.headline(job)} waits for you",
             job.waiting_for,
-            job.get_absolute_url(),
+            job.waiting_url or job.get_absolute_url(),
             "Go on",
         )
         for job in waiting

@@ -80,6 +80,8 @@ class Job(models.Model):
     title = models.CharField(max_length=300)
     state = models.CharField(max_length=20, choices=JobState.choices, default=JobState.PENDING, db_index=True)
     waiting_for = models.CharField(max_length=300, blank=True)
+    # Where a person goes on with a waiting job, if not on the job's own page.
+    waiting_url = models.CharField(max_length=300, blank=True)
     environment = models.ForeignKey(
         "environments.Environment", null=True, blank=True, on_delete=models.PROTECT, related_name="jobs"
     )

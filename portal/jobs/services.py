@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 
 from portal.audit import services as audit
 from portal.environments.models import VirtualMachine
-from portal.errors import NotAllowed
+from portal.errors import NotAllowed, PortalError
 from portal.jobs import announce, clock
 from portal.jobs.errors import JobNotCancellable, JobNotRetryable
 from portal.jobs.locks import LockRequest
@@ -101,6 +101,34 @@ def ring(job_id: int, task: str) -> None:
 def _ring_if_pending(job_id: int, task: str) -> None:
     if Job.objects.filter(pk=job_id, state=JobState.PENDING).exists():
         ring(job_id, task)
+
+
+def go_on(job: Job) -> bool:
+    """A person has let a waiting job go on. False if it no longer waits."""
+    with transaction.atomic():
+        moved = Job.objects.filter(pk=job.pk, state=JobState.WAITING).update(
+            state=JobState.PENDING, waiting_for="", waiting_url=""
+        )
+        if moved:
+            transaction.on_commit(partial(_ring_if_pending, job.pk, job.task))
+    return bool(moved)
+
+
+def end_waiting(job: Job, problem: PortalError) -> bool:
+    """End a waiting job that never ran, because of `problem`. False if it no longer waits."""
+    with transaction.atomic():
+        ended = Job.objects.filter(pk=job.pk, state=JobState.WAITING, attempts_made=0).update(
+            state=JobState.FAILED,
+            finished_at=Now(),
+            waiting_for="",
+            waiting_url="",
+            error_code=problem.code,
+            error_message=problem.message,
+            error_hint=problem.hint,
+        )
+        if ended:
+            announce.ended(job.pk)
+    return bool(ended)
 
 
 def ring_after_release(keys: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
+from portal.accounts.models import Team
 from portal.accounts.roles import Role
 from portal.environments.models import Environment, TeamRule, VirtualMachine
 from portal.environments.rules import Draft
@@ -23,6 +24,15 @@ class _OneOfSeveral(forms.Form):
 
 class TeamForm(_OneOfSeveral):
     name = forms.CharField(max_length=120, help_text="How people here call this team.")
+
+
+class ApprovalForm(_OneOfSeveral):
+    approval = forms.ChoiceField(
+        label="Restores that wait for a second person",
+        choices=Team.Approval.choices,
+        widget=forms.RadioSelect,
+        help_text="An admin of the team, other than the one who ordered it, then approves or refuses.",
+    )
 
 
 class RoleForm(_OneOfSeveral):

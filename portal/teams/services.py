@@ -59,6 +59,24 @@ def _named(team: Team, name: str) -> Team:
     return team
 
 
+def set_approval(*, actor: Any, team: Team, approval: str, via: str = "page") -> None:
+    """Which restores of the team's machines wait for a second person. Platform admins only. Raises NotAllowed."""
+    _require_platform_admin(actor, "say which restores wait for a second person")
+    with transaction.atomic():
+        before = Team.objects.select_for_update().get(pk=team.pk).approval
+        if before == approval:
+            return
+        Team.objects.filter(pk=team.pk).update(approval=Team.Approval(approval))
+        audit.record(
+            "team.approval",
+            actor=actor,
+            subject=team,
+            via=via,
+            before={"approval": before},
+            after={"approval": approval},
+        )
+
+
 def set_role(*, actor: Any, team: Team, person: User, role: Role, via: str = "page") -> None:
     """Take a person into the team, or change what they may do there. Raises NotAllowed, NoSuchPerson, LastAdmin."""
     require_people(actor, team)

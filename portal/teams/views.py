@@ -22,7 +22,7 @@ from portal.environments.rules import Draft
 from portal.errors import PortalError
 from portal.teams import presenters, services
 from portal.teams.errors import PreviewChanged
-from portal.teams.forms import MachineForm, RoleForm, RuleForm, TeamForm
+from portal.teams.forms import ApprovalForm, MachineForm, RoleForm, RuleForm, TeamForm
 
 PAGE_SIZE = 50
 
@@ -102,6 +102,7 @@ def _page(request: HttpRequest, found: Team, *, status: int = 200, **forms: Any)
         "role_form": RoleForm(),
         "rule_form": RuleForm(),
         "machine_form": MachineForm(),
+        "approval_form": ApprovalForm(initial={"approval": found.approval}),
         "name_form": TeamForm(initial={"name": found.name}),
         **forms,
     }
@@ -122,6 +123,17 @@ def team_rename(request: HttpRequest, team_uuid: uuid.UUID) -> HttpResponse:
             messages.success(request, f"The team is called {found.name} now.")
             return redirect(found)
     return _page(request, found, status=422, name_form=form)
+
+
+@require_POST
+def team_approval(request: HttpRequest, team_uuid: uuid.UUID) -> HttpResponse:
+    actor, found = _admin(request), _team(request, team_uuid)
+    form = ApprovalForm(request.POST)
+    if not form.is_valid():
+        return _page(request, found, status=422, approval_form=form)
+    services.set_approval(actor=actor, team=found, approval=form.cleaned_data["approval"])
+    messages.success(request, "Saved; restores that are ordered from now on follow it.")
+    return redirect(found)
 
 
 @require_POST

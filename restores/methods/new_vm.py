@@ -33,7 +33,7 @@ from portal.jobs.states import JobState
 from portal.ovirt import image_transfer, new_vm, ovf
 from portal.ovirt.image_transfer import OpenTransfer, TransferFailed
 from portal.ovirt.new_vm import MachineGone, MadeUnseen, NameTaken, NewDisk
-from restores import world
+from restores import approvals, world
 from restores.errors import RestoreNotEqual
 from restores.methods.leftovers import KEYS, LEFT, Leftovers
 from restores.methods.same_people import SamePeople
@@ -150,6 +150,7 @@ class NewVmRestore:
         """As long as nothing is made: the world must be the one that the plan was made for."""
         if self.context.memory.get("disk_ids"):
             return
+        approvals.require_consent(self.restore)
         world.require_plan(self.restore)
         disks = self._new_disks({disk["disk_id"]: "" for disk in self.stored.manifest["disks"]})
         world.require_storage(self.connection, self.restore, world.needed_bytes(self.stored, disks))

@@ -4,6 +4,7 @@
 Not signed in: to the login page. Not your machine: 404. Not your role: 403.
 """
 
+import datetime as dt
 import uuid
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from portal.environments.models import VmGrant
 from portal.events.models import Delivery, DeliveryState
 from portal.jobs.models import Job
 from portal.jobs.states import JobState
+from restores.models import Approval, Restore
 from tests.factories import (
     ApiTokenFactory,
     DeliveryFactory,
@@ -134,6 +136,13 @@ RULES = {
     "teams:team_add": Rule(PLATFORM_SEES, (LOGIN, 404, 404, 404, 404, 422)),
     "teams:team": Rule(OF_THE_TEAM, subject="team"),
     "teams:team_rename": Rule(None, PLATFORM_DOES, subject="team", data={"name": "Shop"}),
+    "teams:team_approval": Rule(None, PLATFORM_DOES, subject="team", data={"approval": "never"}),
+    "restores:approval_list": Rule(ALL),
+    "restores:approval": Rule((LOGIN, 404, 200, 200, 200, 200), subject="waiting"),
+    "restores:approve": Rule(None, (LOGIN, 404, 403, 403, 302, 302), subject="waiting"),
+    "restores:refuse": Rule(
+        None, (LOGIN, 404, 403, 403, 302, 302), subject="waiting", data={"why": "Wrong machine"}
+    ),
     "teams:set_role": Rule(
         None, (LOGIN, 404, 403, 403, 302, 302), subject="team", data={"username": "carol", "role": "viewer"}
     ),
@@ -215,10 +224,16 @@ def addresses(people, rings, monkeypatch):
     DiskFactory(vm=vm)
     point = PointFactory(vm=vm)
     delivery = DeliveryFactory(webhook__team=people.team, state=DeliveryState.FAILED)
+    waiting = JobFactory(vm=vm, kind="vm_restore", state=JobState.WAITING)
+    plan = {"disks": [], "cluster_name": "", "storage_domain_name": "", "network_plugged": False}
+    restore = Restore.objects.create(job=waiting, point=point, method="new_vm", target_name="x", plan=plan)
+    expires_at = timezone.now() + dt.timedelta(days=1)
+    Approval.objects.create(restore=restore, because="So.", expires_at=expires_at).teams.add(people.team)
     service = UserFactory(username="ticketing", is_service=True)
     subjects = {
         "service": service.uuid,
         "token": ApiTokenFactory(user=service).uuid,
+        "waiting": restore.uuid,
         "vm": vm.uuid,
         "number": 1,
         "team": people.team.uuid,
@@ -281,6 +296,8 @@ def _put_back() -> None:
     Job.objects.filter(kind="vm_backup", state=JobState.PENDING).update(state=JobState.SUCCEEDED)
     Job.objects.filter(kind="point_verify", state=JobState.CANCELLED).update(state=JobState.PENDING)
     RestorePoint.objects.update(deleted_at=None)
+    Job.objects.filter(kind="vm_restore").update(state=JobState.WAITING)
+    Approval.objects.update(decision="", decided_at=None)
     Delivery.objects.update(state=DeliveryState.FAILED)
     VmGrant.objects.all().delete()
 
