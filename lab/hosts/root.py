@@ -13,7 +13,7 @@ PACKAGES = (
     "ovirt-engine-setup-base",
 )  # fmt: skip
 FOLDERS = (
-    "dev", "proc", "root", "run/lab", "tmp", "home", "var/tmp", "var/lib/rpm", "var/lib/pgsql",
+    "run/systemd/system", "dev", "proc", "root", "run/lab", "tmp", "home", "var/tmp", "var/lib/rpm", "var/lib/pgsql",
     "var/lib/ovirt-engine/setup/answers", "var/log/ovirt-engine/setup", "var/log/ovirt-engine-backup",
     "var/lib/ovirt-engine-dwh/backups", "etc/ovirt-engine/engine.conf.d", "etc/ovirt-engine-backup",
     "etc/ovirt-engine-dwh/ovirt-engine-dwhd.conf.d", "etc/ovirt-engine-setup.conf.d", "etc/pki/ovirt-engine",

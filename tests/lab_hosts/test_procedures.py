@@ -54,6 +54,7 @@ def test_over_an_existing_installation(shell: Shell, archive: str) -> None:
     assert shell.ok(f"{ROWS}; systemctl is-active ovirt-engine") == "2000\nactive\n"
 
 
+@pytest.mark.slow
 def test_on_a_machine_without_databases(shell: Shell, archive: str) -> None:
     shell.ok("engine-cleanup --config-append=/root/clean.conf </dev/null")
     code, _, err = restore(shell, archive, "--provision-all-databases")
@@ -83,6 +84,7 @@ def test_on_a_machine_without_databases(shell: Shell, archive: str) -> None:
     assert shell.ok(ROWS) == "2000\n"
 
 
+@pytest.mark.slow
 def test_with_other_credentials(shell: Shell, archive: str) -> None:
     shell.ok("engine-cleanup --config-append=/root/clean.conf </dev/null")
     secret = "n'e\"w $p\\w"
