@@ -17,7 +17,7 @@ WITH_VALUE = ("-u", "--unit", "-p", "--property", "-E", "--setenv", "--descripti
 
 
 def main() -> int:
-    arguments = sys.argv[1:]
+    arguments, quiet = sys.argv[1:], False
     unit, collect, environment, folder = f"run-u{uuid.uuid4().hex[:6]}", False, {}, "/"
     while arguments and arguments[0].startswith("-"):
         option = arguments.pop(0)
@@ -35,7 +35,9 @@ def main() -> int:
             folder = value
         elif name in ("-G", "--collect"):
             collect = True
-        elif name not in WITH_VALUE and name not in ("-q", "--quiet", "--no-block", "--no-ask-password"):
+        elif name in ("-q", "--quiet"):
+            quiet = True
+        elif name not in WITH_VALUE and name not in ("--no-block", "--no-ask-password"):
             return fail(f"systemd-run: unrecognized option '{name}'")
     if not arguments:
         return fail("Command line to execute required.")
@@ -47,7 +49,8 @@ def main() -> int:
     UNITS.mkdir(parents=True, exist_ok=True)
     state.write_text("active 0\n")
     _supervise(unit, arguments, collect, environment, folder)
-    print(f"Running as unit: {unit}.service", file=sys.stderr)
+    if not quiet:
+        print(f"Running as unit: {unit}.service", file=sys.stderr)
     return 0
 
 
