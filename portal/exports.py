@@ -8,11 +8,13 @@ import datetime as dt
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from portal import spreadsheet
 
 CSV = "text/csv; charset=utf-8"
+_LINES = 200
 JSON_LINES = "application/jsonl; charset=utf-8"
 
 
@@ -27,6 +29,12 @@ def csv_lines(rows: Iterable[Mapping[str, Any]], names: Iterable[str]) -> Iterat
 def json_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     for row in rows:
         yield json.dumps(row, ensure_ascii=False, default=_as_json) + "\n"
+
+
+def in_pieces(lines: Iterator[str]) -> Iterator[str]:
+    """Some hundred lines at once: a server sends each piece by itself."""
+    while piece := "".join(islice(lines, _LINES)):
+        yield piece
 
 
 def _line(cells: Iterable[str]) -> str:

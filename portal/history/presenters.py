@@ -44,6 +44,30 @@ EXPORTED = (
     "method",
     "mode",
 )
+# What the database reads for that: a row has as many columns again.
+READ_FOR_EXPORT = (
+    "uuid",
+    "kind",
+    "vm_name",
+    "subject_label",
+    "vm__uuid",
+    "params",
+    "environment__name",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "state",
+    "warnings",
+    "error_code",
+    "error_message",
+    "requested_by_name",
+    "requested_for",
+    "via",
+    "ticket",
+    "reason",
+    "method",
+    "mode",
+)
 
 
 def what(job: Job) -> str:

@@ -288,6 +288,13 @@ def test_csv_holds_all_pages_of_what_was_asked_for_and_no_formula(root, people):
     assert (entry.actor, entry.data) == (people.root, {"format": "csv", "filters": {"ticket": "A-1"}})
 
 
+def test_a_file_is_read_by_one_query_for_each_part_of_it(root, django_assert_max_num_queries):
+    for _ in range(40):
+        done(ticket="A-1")
+    with django_assert_max_num_queries(25):
+        assert root.get(reverse("history:export_csv")).getvalue().count(b"A-1") == 40
+
+
 def test_json_lines_hold_names_as_they_are(root):
     environment = EnvironmentFactory(name="Main")
     job = done(

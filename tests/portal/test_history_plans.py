@@ -3,6 +3,7 @@
 
 import datetime as dt
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.db.models import QuerySet
+from django.test import Client
 from django.utils import timezone
 
 from backups.models import Repository, RestorePoint
@@ -31,7 +33,8 @@ from tests.factories import (
     VmFactory,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+# Made slowly on a busy machine; the plans themselves are quick.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(1800)]
 
 BIG = {"jobs_job", "backups_restorepoint"}
 MACHINES, OF_THE_TEAM = 200, 10
@@ -153,3 +156,36 @@ def test_a_deep_page_takes_no_longer_for_being_deep(world):
     plan = plan_of(page_after(points, points[points.count() * 9 // 10], order), analyze=True)
     assert read_in_full(plan) == []
     assert looked_at(plan) <= PAGE_SIZE + 5
+
+
+@pytest.mark.slow
+def test_how_long_the_pages_take(world):
+    """Nothing is demanded of seconds; `-s` shows them, best of three, for docs/performance.md."""
+    team, vm = world.offered["team"].uuid, world.offered["vm"]
+    rows = in_order(Job.objects.in_history())
+    deep = BY_TIME.cursor(rows[rows.count() * 9 // 10])
+    pages = {
+        "list": "/history/",
+        "list, 90 % deep": f"/history/?cursor={deep}",
+        "list, failed": "/history/?result=failed",
+        "list, one person's restores": "/history/?kind=restore&who=person100",
+        "list, part of a name": f"/history/?q={world.offered['q']}",
+        "list, ten days": f"/history/?since={world.offered['since']}&until={world.offered['until']}",
+        "calendar": "/history/calendar/",
+        "calendar of a team": f"/history/calendar/?team={team}",
+        "calendar of a machine": f"/history/calendar/?vm={vm}",
+        "coverage": "/history/coverage/",
+        "CSV of everything": "/history/history.csv",
+    }
+    for person in world.people:
+        client = Client()
+        client.force_login(person)
+        for name, address in pages.items():
+            seconds = []
+            for _ in range(1 if "CSV" in name else 3):
+                began = time.perf_counter()
+                response = client.get(address)
+                size = len(response.getvalue())
+                seconds.append(time.perf_counter() - began)
+            assert response.status_code == 200 and size, name
+            print(f"{person} {name}: {min(seconds) * 1000:.0f} ms, {size} bytes")
