@@ -95,12 +95,16 @@ def _with_uuid() -> tuple[Any, ...]:
     )
 
 
+def _window() -> int:
+    """Number of the window that it is now."""
+    return int(time.time() // WINDOW)
+
+
 def _admit(who: str, what: str) -> tuple[bool, int]:
     """Whether this one is recorded, and how many were not since the last one that was."""
     person = hashlib.sha256(who.encode()).hexdigest()[:32]
     refusal = hashlib.sha256(what.encode()).hexdigest()[:32]
-    left_out, window = f"audit-left:{person}", int(time.time() // WINDOW)
-    count = f"audit-count:{person}:{window}"
+    left_out, count = f"audit-left:{person}", f"audit-count:{person}:{_window()}"
     try:
         shared.add(left_out, 0, 24 * 3600)
         shared.add(count, 0, 2 * WINDOW)
