@@ -4,7 +4,9 @@
 import json
 from typing import Any
 
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from portal.accounts.models import Team, User
@@ -107,3 +109,11 @@ class World:
             MembershipFactory(team=self.team)
             MembershipFactory(team=TeamFactory(), user=self.team.members.get(username="alice"))
         self.grown += rows
+
+
+def queries_of(api: Api, path: str) -> int:
+    """How often the answer asks the database; the embedded default's cache, which is in there too, does not count."""
+    with CaptureQueriesContext(connection) as queries:
+        assert api.get(path).status_code == 200
+    asked = [query["sql"] for query in queries.captured_queries]
+    return sum("portal_cache" not in sql and "SAVEPOINT" not in sql for sql in asked)
