@@ -20,13 +20,14 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
 
-from portal.accounts.models import Membership, User
+from portal.accounts.models import Membership, Team, User
 from portal.accounts.roles import Role
 from portal.api import tokens
 from portal.events import webhooks
 from portal.events.kinds import EventKind
 from portal.events.models import DeliveryState, Webhook
 from portal.jobs.models import Job
+from restores import approvals
 from restores.models import Restore
 from tests.api.web import Web
 from tests.flows import support
@@ -136,12 +137,18 @@ def wish(wants: str) -> dict[str, str]:
 
 
 def test_a_ticket_restores_a_machine_once_and_is_closed_by_the_webhook(environment, people, system):
+    """Also through a second person's consent, which the team asks for."""
     support.back_up(people.bob, environment.vms.get(name=MACHINE))
+    Team.objects.filter(pk=people.team.pk).update(approval=Team.Approval.EVERY)
     opened = system.post("/tickets/INC0012345", wish("restore"))
     assert opened["state"] == "open", opened
     system.post("/tickets/INC0012345/approve")
     for _ in range(3):
         system.post("/tickets/INC0012345/order")
+    wait_for(
+        lambda: system.ticket("INC0012345")["notes"] == ["job.waiting"], what="the desk to hear that it waits"
+    )
+    approvals.approve(actor=people.alice, restore=Restore.objects.get())
     wait_for(
         lambda: system.ticket("INC0012345")["state"] == "closed",
         what="the webhook to close the ticket",
@@ -152,7 +159,7 @@ def test_a_ticket_restores_a_machine_once_and_is_closed_by_the_webhook(environme
     ticket, job = system.ticket("INC0012345"), restore.job
     assert ticket["answers"] == [202] * 4
     assert ticket["job"] == str(job.uuid)
-    assert ticket["notes"] == ["job.started", "job.succeeded"]
+    assert ticket["notes"] == ["job.waiting", "job.started", "job.succeeded"]
     assert ticket["result"]["vm_id"] == str(restore.new_vm_id)
     assert ticket["result"]["identical"] is True
     assert (job.ticket, job.requested_for, job.via) == ("INC0012345", "erika@example.com", "api")

@@ -4,6 +4,7 @@
 A route with a parameter that is not named here fails: a new kind of id must be tried by strangers too.
 """
 
+import datetime as dt
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from django.utils import timezone
 from portal.audit import services as audit
 from portal.events.models import DeliveryState
 from portal.jobs.states import JobState
-from restores.models import Restore
+from restores.models import Approval, Restore
 from tests.conftest import People
 from tests.factories import (
     ApiTokenFactory,
@@ -30,6 +31,15 @@ from tests.factories import (
 NOTHING = uuid.UUID("00000000-0000-4000-8000-000000000000")
 # What `uuid` means in the API, by the beginning of the route's name.
 API_SUBJECTS = ("environment", "vm", "point", "restore", "repository", "team", "audit_entry", "job")
+
+
+# What a page says of a restore's plan.
+PLAN = {
+    "disks": [{"size_bytes": 1 << 30}],
+    "cluster_name": "Default",
+    "storage_domain_name": "data-1",
+    "network_plugged": False,
+}
 
 
 @dataclass(frozen=True)
@@ -68,8 +78,11 @@ class World:
         PointDiskFactory(point=self.point)
         restoring = JobFactory(vm=self.vm, kind="vm_restore", state=JobState.FAILED)
         self.restore = Restore.objects.create(
-            job=restoring, point=self.point, method="new_vm", target_name="x", plan_hash="0"
+            job=restoring, point=self.point, method="new_vm", target_name="x", plan=PLAN, plan_hash="0"
         )
+        late = timezone.now() + dt.timedelta(days=1)
+        approval = Approval.objects.create(restore=self.restore, because="It is asked for.", expires_at=late)
+        approval.teams.add(people.team)
         self.delivery = DeliveryFactory(webhook__team=people.team, state=DeliveryState.FAILED)
         service = UserFactory(is_service=True)
         self.ids: dict[str, object] = {
