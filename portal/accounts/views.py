@@ -71,7 +71,7 @@ class SignOutView(LogoutView):
 def too_many(request: HttpRequest) -> HttpResponse:
     """Answers where one of allauth's own limits refuses; written down once a minute for each address and page."""
     address = get_adapter(request).get_client_ip(request)
-    if cache.add(f"portal.too_many {address} {request.path}", 1, timeout=60):
+    if cache.add(f"portal.too_many:{address}:{request.path}", 1, timeout=60):
         limit = "passkey" if request.path == reverse("mfa_login_webauthn") else "confirm"
         actor = request.user if request.user.is_authenticated else None
         audit.record("login.refused", actor=actor, address=address, limit=limit)
