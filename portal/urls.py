@@ -4,6 +4,7 @@
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
+from django.views.decorators.http import require_safe
 
 from portal.dashboard import mine, styleguide
 from portal.dashboard import views as dashboard
@@ -12,6 +13,7 @@ from portal.environments import views as environments
 
 
 @login_not_required
+@require_safe
 def alive(request: HttpRequest) -> HttpResponse:
     """For load balancers and process supervisors: the web process answers."""
     return HttpResponse("alive\n", content_type="text/plain")

@@ -13,6 +13,7 @@ from django import forms
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
+from django.views.decorators.http import require_safe
 
 from backups import growth
 from backups.models import RepositoryMeasurement
@@ -81,6 +82,7 @@ class SampleForm(forms.Form):
     )
 
 
+@require_safe
 def styleguide(request: HttpRequest) -> HttpResponse:
     """Show all components; 404 for anybody who is not staff."""
     if not request.user.is_staff:

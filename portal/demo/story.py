@@ -51,6 +51,8 @@ def tell_the_story(stage: Stage, say: Any) -> dict[str, Any]:
     by_ticket = ticketing.restore_by_ticket(stage, admin, vm.name)
     say("Killing the worker in the middle of another full backup …")
     resumed = _survives_a_kill(admin, stage)
+    say("Asking every route as everybody …")
+    rights = proofs.rights()
     say("Verifying the audit history, and a copy of it that lost its last entries …")
     return {
         "full": {
@@ -71,6 +73,7 @@ def tell_the_story(stage: Stage, say: Any) -> dict[str, Any]:
         "resumed_after_kill": resumed,
         "audit": audit_proof.figures(),
         "api_restore": by_ticket,
+        "rights": rights,
     }
 
 
@@ -91,6 +94,7 @@ def is_right(figures: dict[str, Any]) -> bool:
         and figures["audit"]["chain_ok"]
         and figures["audit"]["cut_tail_found"]
         and all(figures["api_restore"].values())
+        and figures["rights"]["cells_checked"] > figures["rights"]["routes"] > 0
     )
 
 
