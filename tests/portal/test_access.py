@@ -13,7 +13,7 @@ from tests.factories import JobFactory, MembershipFactory, PointFactory, TeamFac
 pytestmark = [pytest.mark.django_db, pytest.mark.embedded]
 
 MAY = {
-    "alice": {"back_up", "restore", "verify", "pin_points", "delete_points", "hold_points", "read_audit"},
+    "alice": set(Capability.values),
     "bob": {"back_up", "restore", "verify", "pin_points"},
     "carol": set(),
     "dave": set(),

@@ -222,7 +222,10 @@ def mutate(path: Path, kind: str, name: str, other: str, number: int) -> None:
             lines.insert(number % (len(lines) + 1), lines[number // 7 % len(lines)])
             file.write_bytes(b"".join(lines))
     elif kind == "change value" and name.endswith("manifest.json"):
-        content = json.loads(raw)
+        try:
+            content = json.loads(raw)
+        except ValueError:
+            return  # an earlier mutation has left no value to change
         key = sorted(content)[number % len(content)]
         content[key] = number if number % 3 else None
         file.write_text(json.dumps(content, indent=1))
