@@ -280,6 +280,8 @@ API_ROWS = [
     ),
     Row("api:restore_plan", "Plan one", post=OPERATES, data=_RESTORE),
     Row("api:restore", "A restore", SEES, of="restore"),
+    Row("api:restore_approve", "Approve one that waits for a second person", post=ADMINISTERS, of="waiting"),
+    Row("api:restore_refuse", "Refuse it", post=ADMINISTERS, of="waiting", data={"reason": "Wrong machine"}),
     Row("api:events", "Events of machines that one may see", SIGNED_IN),
     Row("api:repositories", "Repositories; none for others than platform admins", SIGNED_IN),
     Row("api:repository", "A repository", PLATFORM, of="repository"),

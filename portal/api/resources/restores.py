@@ -20,8 +20,8 @@ from portal.api.views import ActionView, ApiView, DetailView, ListView
 from portal.jobs.models import Job
 from portal.jobs.states import ACTIVE, JobState
 from portal.ovirt.new_vm import MAX_VM_NAME
-from restores import access, services
-from restores.models import Restore
+from restores import access, approvals, services
+from restores.models import Approval, Restore
 from restores.plans import RestorePlan, plan_new_vm, suggested_name
 
 
@@ -74,6 +74,18 @@ class PlanDocument(serializers.Serializer[Any]):
     plan = serializers.DictField(help_text="All that the hash is of.")
 
 
+class ApprovalSerializer(serializers.Serializer[Any]):
+    """Whose consent a restore waits for, or what was decided. `decision` is empty until then."""
+
+    because = serializers.CharField()
+    asked_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+    decision = serializers.CharField(help_text="approved, refused, expired, or empty.")
+    decided_at = serializers.DateTimeField(allow_null=True)
+    decided_by = serializers.CharField()
+    decided_why = serializers.CharField()
+
+
 class RestoreSerializer(serializers.Serializer[Any]):
     url = LinkField("restores")
     uuid = serializers.UUIDField()
@@ -86,6 +98,9 @@ class RestoreSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="When all disks were proven equal to the restore point."
     )
     created_at = serializers.DateTimeField()
+    approval = ApprovalSerializer(
+        allow_null=True, default=None, help_text="The second person's consent, where a team asks for it."
+    )
     job = JobSerializer()
 
 
@@ -115,9 +130,9 @@ class _Rows(ApiView):
 
     def rows(self) -> QuerySet[Any]:
         rows = Restore.objects.visible_to(self.person)
-        return rows.select_related("point", "job__vm", "job__environment", "job__retry_of").prefetch_related(
-            "job__points"
-        )
+        return rows.select_related(
+            "approval", "point", "job__vm", "job__environment", "job__retry_of"
+        ).prefetch_related("job__points")
 
     def point_of(self, said: dict[str, Any]) -> RestorePoint:
         """Raises Http404, AmbiguousName, InvalidInput, NotAllowed."""
@@ -157,6 +172,39 @@ class Restores(_Rows, ListView, ActionView):
 
 class RestoreDetail(_Rows, DetailView):
     """One restore with its job."""
+
+
+class _Deciding(_Rows, ActionView):
+    """For a second person: also one who may decide a restore without seeing its machine."""
+
+    scope = Scope.ADMIN
+    answers = 200
+
+    def rows(self) -> QuerySet[Any]:
+        decidable = Approval.objects.visible_to(self.person).order_by().values("restore")
+        return Restore.objects.filter(pk__in=decidable).select_related("approval", "point", "job__vm")
+
+    def decided(self, restore: Restore) -> Response:
+        fresh = self.rows().get(pk=restore.pk)
+        return Response(self.get_serializer(fresh).data)
+
+
+class RestoreApproval(_Deciding):
+    """Lets a restore begin that waits for a second person's consent. Nobody approves their own."""
+
+    def act(self, said: dict[str, Any], **where: Any) -> Response:
+        restore = self.get_object()
+        approvals.approve(actor=self.person, restore=restore, why=said["reason"], via=Job.Via.API)
+        return self.decided(restore)
+
+
+class RestoreRefusal(_Deciding):
+    """Ends a restore that waits for a second person's consent; `reason` is told to who ordered it."""
+
+    def act(self, said: dict[str, Any], **where: Any) -> Response:
+        restore = self.get_object()
+        approvals.refuse(actor=self.person, restore=restore, why=said["reason"], via=Job.Via.API)
+        return self.decided(restore)
 
 
 class RestorePlanning(_Rows, ActionView):
