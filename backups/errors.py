@@ -62,5 +62,9 @@ class MachineBusy(PortalError):
     """The Manager was doing something else with the machine for too long."""
 
 
+class QuotaReached(PortalError):
+    """The team takes up as much as it may."""
+
+
 class RepositoryKnown(PortalError):
     """There is a repository of this folder or name already."""

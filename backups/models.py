@@ -148,6 +148,8 @@ class RestorePoint(models.Model):
     dirty_bytes = models.BigIntegerField(null=True, blank=True)
     duration_seconds = models.FloatField()
     manifest_sha256 = models.CharField(max_length=64)
+    # Bytes of its chunks that are not zeros; None for points of before this was counted (backups/quotas.py).
+    referenced_bytes = models.BigIntegerField(null=True, blank=True)
     # Uuids of the teams that the machine belonged to then; empty for imported points, where nobody knows.
     teams_then = models.JSONField(default=list)
     # The environment whose uuid the point's folder bears, if the Manager was added anew since it was made.

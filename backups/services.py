@@ -6,14 +6,14 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from backups import access, keeping
+from backups import access, keeping, quotas
 from backups.errors import BackupAlreadyRunning, NoRepository, NothingToBackUp, PointInUse
 from backups.keeping import hold_point, pin_point, release_hold, undelete_point, unpin_point
 from backups.models import Repository, RestorePoint, RestorePointDisk, default_repository
@@ -68,7 +68,7 @@ def start_vm_backup(
 
     `full` asks for a full one; otherwise the method decides and says why. `legacy` asks for the Manager's flow
     without a snapshot (or with one, False); None is as the environment says. Raises NotAllowed,
-    BackupAlreadyRunning, NothingToBackUp, NoRepository.
+    BackupAlreadyRunning, NothingToBackUp, NoRepository, QuotaReached.
     """
     access.require(actor, vm, Capability.BACK_UP)
     repository = repository or default_repository()
@@ -89,6 +89,7 @@ def start_vm_backup(
             f"{vm.name} is already being backed up; nothing more was started.",
             hint="Wait for that job, or cancel it.",
         )
+    quotas.require_room_for_a_point(vm)
     return jobs.order_job(
         "backup.start",
         actor=actor,
@@ -146,6 +147,8 @@ def record_point(
                 "dirty_bytes": manifest["dirty_bytes"],
                 "duration_seconds": manifest["duration_seconds"],
                 "manifest_sha256": stored.manifest_sha256,
+                # Called only where a row is made.
+                "referenced_bytes": cast(Any, lambda: quotas.referenced_bytes(stored)),
                 "teams_then": [str(team) for team in vm.teams.values_list("uuid", flat=True)] if job else [],
             },
         )

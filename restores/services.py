@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
+from backups import quotas
 from backups.models import RestorePoint
 from portal.accounts.roles import Capability
 from portal.audit import services as audit
@@ -41,7 +42,7 @@ def start_restore(
     """Start exactly what was shown. `plan` is made anew now; a hash that differs means the world changed.
 
     Where a team asks for it the restore waits for a second person (restores.approvals).
-    Raises NotAllowed, PlanBlocked, PlanChanged.
+    Raises NotAllowed, PlanBlocked, PlanChanged, QuotaReached.
     """
     access.require_restore(actor, point)
     if plan.blockers:
@@ -53,6 +54,7 @@ def start_restore(
         )
     environment = point.vm.environment
     with transaction.atomic():
+        quotas.require_room_for_a_restore(point.vm)
         needed = approvals.needed_for(point)
         waits = {"state": JobState.WAITING, "waiting_for": approvals.waiting_for(needed)} if needed else {}
         job = jobs.create_job(

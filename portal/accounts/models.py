@@ -98,6 +98,10 @@ class Team(models.Model):
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(max_length=120, unique=True)
     approval = models.CharField(max_length=20, choices=Approval.choices, default=Approval.NEVER)
+    # None: as much as there is room for (backups/quotas.py says what is counted).
+    quota_points = models.PositiveIntegerField(null=True, blank=True)
+    quota_bytes = models.PositiveBigIntegerField(null=True, blank=True)
+    quota_restores = models.PositiveIntegerField(null=True, blank=True)
     members: models.ManyToManyField[User, Membership] = models.ManyToManyField(
         User, through="Membership", related_name="teams"
     )

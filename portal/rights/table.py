@@ -107,6 +107,7 @@ TEAM_ROWS = [
         of="team",
         data={"person": "{viewer_uuid}"},
     ),
+    Row("teams:team_quotas", "Set its quotas", post=PLATFORM, of="team", data={"points": "10"}),
     Row(
         "teams:team_approval",
         "Say which of its restores wait for a second person",

@@ -26,6 +26,26 @@ class TeamForm(_OneOfSeveral):
     name = forms.CharField(max_length=120, help_text="How people here call this team.")
 
 
+class QuotaForm(_OneOfSeveral):
+    """Empty fields: no limit."""
+
+    points = forms.IntegerField(label="Restore points", min_value=0, max_value=10_000_000, required=False)
+    gib = forms.IntegerField(
+        label="Referenced GiB",
+        min_value=0,
+        max_value=1 << 30,
+        required=False,
+        help_text="Of all restore points, before deduplication; zeros do not count.",
+    )
+    restores = forms.IntegerField(label="Restores at once", min_value=0, max_value=10_000, required=False)
+
+    @classmethod
+    def of(cls, team: Team) -> QuotaForm:
+        """Filled in with what holds now."""
+        gib = None if team.quota_bytes is None else team.quota_bytes >> 30
+        return cls(initial={"points": team.quota_points, "gib": gib, "restores": team.quota_restores})
+
+
 class ApprovalForm(_OneOfSeveral):
     approval = forms.ChoiceField(
         label="Restores that wait for a second person",

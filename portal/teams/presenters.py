@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from backups.quotas import Usage
+from portal import wording
 from portal.accounts.models import Membership, Team
 from portal.accounts.presenters import may
 from portal.environments.models import TeamMachine, TeamRule, VirtualMachine
@@ -109,3 +111,23 @@ def preview_lists(preview: Preview) -> list[dict[str, Any]]:
 
 def _first(vms: Sequence[VirtualMachine]) -> list[VirtualMachine]:
     return sorted(vms, key=lambda vm: vm.name)[:SHOWN]
+
+
+def quota_facts(team: Team, usage: Usage) -> list[dict[str, Any]]:
+    """What the team takes up, and of how much."""
+    size = None if team.quota_bytes is None else wording.size(team.quota_bytes)
+    return [
+        {"label": "Restore points", "value": f"{usage.points:,}", "note": _at_most(team.quota_points)},
+        {"label": "Referenced", "value": usage.bytes, "kind": "bytes", "note": _at_most(size)},
+        {
+            "label": "Restores under way",
+            "value": f"{usage.restores:,}",
+            "note": _at_most(team.quota_restores),
+        },
+    ]
+
+
+def _at_most(limit: int | str | None) -> str:
+    if limit is None:
+        return "No limit"
+    return f"Of at most {limit:,}" if isinstance(limit, int) else f"Of at most {limit}"

@@ -77,6 +77,26 @@ def set_approval(*, actor: Any, team: Team, approval: str, via: str = "page") ->
         )
 
 
+def set_quotas(
+    *,
+    actor: Any,
+    team: Team,
+    points: int | None,
+    size_bytes: int | None,
+    restores: int | None,
+    via: str = "page",
+) -> None:
+    """What the team may take up; None for no limit. Platform admins only. Raises NotAllowed."""
+    _require_platform_admin(actor, "set a team's quotas")
+    after = {"quota_points": points, "quota_bytes": size_bytes, "quota_restores": restores}
+    with transaction.atomic():
+        before = Team.objects.select_for_update().filter(pk=team.pk).values(*after).get()
+        if before == after:
+            return
+        Team.objects.filter(pk=team.pk).update(**after)
+        audit.record("team.quotas", actor=actor, subject=team, via=via, before=before, after=after)
+
+
 def set_role(*, actor: Any, team: Team, person: User, role: Role, via: str = "page") -> None:
     """Take a person into the team, or change what they may do there. Raises NotAllowed, NoSuchPerson, LastAdmin."""
     require_people(actor, team)

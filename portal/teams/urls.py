@@ -10,6 +10,7 @@ urlpatterns = [
     path("teams/<uuid:team_uuid>/", views.team, name="team"),
     path("teams/<uuid:team_uuid>/rename/", views.team_rename, name="team_rename"),
     path("teams/<uuid:team_uuid>/approval/", views.team_approval, name="team_approval"),
+    path("teams/<uuid:team_uuid>/quotas/", views.team_quotas, name="team_quotas"),
     path("teams/<uuid:team_uuid>/people/", views.set_role, name="set_role"),
     path("teams/<uuid:team_uuid>/people/remove/", views.remove_person, name="remove_person"),
     path("teams/<uuid:team_uuid>/machines/add/", views.add_machine, name="add_machine"),

@@ -14,6 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from backups import quotas
 from portal.accounts.models import Team, User
 from portal.accounts.roles import Capability, Role
 from portal.environments import rules
@@ -22,7 +23,7 @@ from portal.environments.rules import Draft
 from portal.errors import PortalError
 from portal.teams import presenters, services
 from portal.teams.errors import PreviewChanged
-from portal.teams.forms import ApprovalForm, MachineForm, RoleForm, RuleForm, TeamForm
+from portal.teams.forms import ApprovalForm, MachineForm, QuotaForm, RoleForm, RuleForm, TeamForm
 
 PAGE_SIZE = 50
 
@@ -102,6 +103,8 @@ def _page(request: HttpRequest, found: Team, *, status: int = 200, **forms: Any)
         "role_form": RoleForm(),
         "rule_form": RuleForm(),
         "machine_form": MachineForm(),
+        "quota_form": QuotaForm.of(found),
+        "quota_facts": presenters.quota_facts(found, quotas.usage_of(found)),
         "approval_form": ApprovalForm(initial={"approval": found.approval}),
         "name_form": TeamForm(initial={"name": found.name}),
         **forms,
@@ -123,6 +126,21 @@ def team_rename(request: HttpRequest, team_uuid: uuid.UUID) -> HttpResponse:
             messages.success(request, f"The team is called {found.name} now.")
             return redirect(found)
     return _page(request, found, status=422, name_form=form)
+
+
+@require_POST
+def team_quotas(request: HttpRequest, team_uuid: uuid.UUID) -> HttpResponse:
+    actor, found = _admin(request), _team(request, team_uuid)
+    form = QuotaForm(request.POST)
+    if not form.is_valid():
+        return _page(request, found, status=422, quota_form=form)
+    said = form.cleaned_data
+    size = None if said["gib"] is None else said["gib"] << 30
+    services.set_quotas(
+        actor=actor, team=found, points=said["points"], size_bytes=size, restores=said["restores"]
+    )
+    messages.success(request, "Saved; backups and restores that are ordered from now on follow it.")
+    return redirect(found)
 
 
 @require_POST

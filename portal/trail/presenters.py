@@ -38,6 +38,7 @@ ACTIONS = {
     "token.revoke": "API token revoked",
     "team.create": "Team made",
     "team.rename": "Team renamed",
+    "team.quotas": "Quotas of a team changed",
     "team.approval": "Approval of a team's restores changed",
     "restore.approve": "Restore approved by a second person",
     "restore.refuse": "Restore refused by a second person",
