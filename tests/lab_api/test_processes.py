@@ -24,7 +24,7 @@ from tests.lab_support import PROJECT_DIR, LabDidNotStart, RunningLab, start_lab
 from tests.sdk_examples import Examples
 
 pytestmark = pytest.mark.lab
-NEEDED_BY_THE_LAB = ("aiohttp", "cryptography", "ovirt-imageio", "qemu.qmp")
+NEEDED_BY_THE_LAB = ("aiohttp", "asyncssh", "cryptography", "ovirt-imageio", "qemu.qmp")
 
 
 def tree(lab: RunningLab) -> list[psutil.Process]:
