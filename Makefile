@@ -25,7 +25,7 @@ test-main: setup ## on PostgreSQL and Redis, started privately
 	$(PY) -m pytest -q $(PARALLEL) $(TESTS)
 
 test-embedded: setup ## the smaller set on the embedded default (SQLite, a folder as broker)
-	PORTAL_TEST_EMBEDDED=1 $(PY) -m pytest -q -m "embedded and not slow"
+	PORTAL_TEST_EMBEDDED=1 $(PY) -m pytest -q $(PARALLEL) -m "embedded and not slow"
 
 soak: setup ## kill workers at random instants (KILLS=50 SEED=…) and run all long tests; JSON as the last line
 	KILLS=$(or $(KILLS),50) SEED=$(SEED) $(PY) -m tests.soak $(TESTS)

@@ -10,6 +10,7 @@ from portal.environments.services import refresh_inventory
 from portal.jobs.models import Job
 from restores.models import Restore
 from tests.browser.conftest import keep_screenshot, sign_in
+from tests.flows import support
 from tests.worker_support import finished
 
 pytestmark = [pytest.mark.browser, pytest.mark.lab, pytest.mark.flow]
@@ -56,6 +57,7 @@ def test_an_operator_backs_up_and_restores_by_hand_and_sees_it_live(
     assert restored.proven_at is not None
     refresh_inventory(environment)
     assert environment.vms.filter(name="web-01-by-hand", gone_at=None, status="down").exists()
+    support.remove_vm(environment, str(restored.new_vm_id))
 
 
 def test_it_works_without_javascript(open_page, environment, repository, workers, people):
@@ -78,7 +80,9 @@ def test_it_works_without_javascript(open_page, environment, repository, workers
     expect(page.locator("#plan")).to_contain_text("files-01-plain")
     page.get_by_role("button", name="Restore as new machine").click()
     page.wait_for_url(re.compile(r"/jobs/[0-9a-f-]{36}/"))
-    assert finished(_newest_job()).state == "succeeded"
+    job = finished(_newest_job())
+    assert job.state == "succeeded"
+    support.remove_vm(environment, str(Restore.objects.get(job=job).new_vm_id))
 
 
 def test_a_running_job_is_cancelled_from_its_page(open_page, environment, repository, workers, people):
