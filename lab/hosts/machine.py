@@ -10,6 +10,8 @@ from lab.processes import ProcessGroup, kill
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parents[2]
+# Of root, inside.
+HOME = "/root"
 START_SECONDS = 90.0
 NAMESPACES = ("--user", "--mount", "--pid", "--net", "--uts", "--ipc")
 PYTHON = "/usr/bin/python3"
@@ -62,12 +64,12 @@ class Machine:
     def entering(self, *argv: str) -> list[str]:
         """The command line that runs `argv` as root inside."""
         where = ["--target", str(self._pid), *NAMESPACES, f"--root=/proc/{self._pid}/root"]
-        inside = [f"--wd=/proc/{self._pid}/root/root", "--preserve-credentials"]
+        inside = [f"--wd=/proc/{self._pid}/root{HOME}", "--preserve-credentials"]
         return ["nsenter", *where, *inside, *argv]
 
     async def run(self, *argv: str, input: str | None = None) -> str:
         """What a command inside prints. Raises CommandFailed."""
-        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": HOME}
         clean = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
         return (await self._processes.run(*self.entering(*clean, *argv), input=input)).stdout
 

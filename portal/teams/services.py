@@ -110,15 +110,7 @@ def set_role(*, actor: Any, team: Team, person: User, role: Role, via: str = "pa
         if before == Role.ADMIN:
             _require_another_admin(actor, team, person)
         Membership.objects.update_or_create(team=team, user=person, defaults={"role": role})
-        audit.record(
-            "team.role",
-            actor=actor,
-            subject=team,
-            via=via,
-            person=person.get_username(),
-            before={"role": before},
-            after={"role": str(role)},
-        )
+        _record_role(actor, team, person, before, str(role), via)
 
 
 def remove_person(*, actor: Any, team: Team, person: User, via: str = "page") -> None:
@@ -132,15 +124,22 @@ def remove_person(*, actor: Any, team: Team, person: User, via: str = "page") ->
         if row.role == Role.ADMIN:
             _require_another_admin(actor, team, person)
         row.delete()
-        audit.record(
-            "team.role",
-            actor=actor,
-            subject=team,
-            via=via,
-            person=person.get_username(),
-            before={"role": row.role},
-            after={"role": None},
-        )
+        _record_role(actor, team, person, row.role, None, via)
+
+
+def _record_role(
+    actor: Any, subject: Team | VirtualMachine, person: User, before: str | None, after: str | None, via: str
+) -> None:
+    """`before` and `after`: the role there, None for none."""
+    audit.record(
+        "team.role" if isinstance(subject, Team) else "machine.role",
+        actor=actor,
+        subject=subject,
+        via=via,
+        person=person.get_username(),
+        before={"role": before},
+        after={"role": after},
+    )
 
 
 def person_named(username: str) -> User:
@@ -166,15 +165,7 @@ def grant(*, actor: Any, vm: VirtualMachine, person: User, role: Role, via: str 
         VmGrant.objects.update_or_create(
             vm=vm, user=person, source=VmGrant.Source.HAND, defaults={"role": role}
         )
-        audit.record(
-            "machine.role",
-            actor=actor,
-            subject=vm,
-            via=via,
-            person=person.get_username(),
-            before={"role": row.role if row else None},
-            after={"role": str(role)},
-        )
+        _record_role(actor, vm, person, row.role if row else None, str(role), via)
 
 
 def revoke(*, actor: Any, vm: VirtualMachine, person: User, via: str = "page") -> None:
@@ -187,15 +178,7 @@ def revoke(*, actor: Any, vm: VirtualMachine, person: User, via: str = "page") -
         if row is None:
             return
         row.delete()
-        audit.record(
-            "machine.role",
-            actor=actor,
-            subject=vm,
-            via=via,
-            person=person.get_username(),
-            before={"role": row.role},
-            after={"role": None},
-        )
+        _record_role(actor, vm, person, row.role, None, via)
 
 
 def add_machine(*, actor: Any, team: Team, vm: VirtualMachine, via: str = "page") -> None:

@@ -38,8 +38,8 @@ def test_a_detached_command_outlives_its_session(shell: Shell) -> None:
 
     async def leave() -> None:
         connection = await connect(shell.host)
-        await connection.create_process("sleep 987; touch /root/attached")
-        unit = "systemd-run --unit=later --collect sh -c 'while [ ! -e /root/go ]; do sleep 0.1; done; echo $$ > /root/done'"
+        await connection.create_process("sleep 987; touch /var/tmp/attached")
+        unit = "systemd-run --unit=later --collect sh -c 'while [ ! -e /var/tmp/go ]; do sleep 0.1; done; echo $$ > /var/tmp/done'"
         assert (await connection.run(unit)).exit_status == 0
         connection.abort()
         await connection.wait_closed()
@@ -49,10 +49,10 @@ def test_a_detached_command_outlives_its_session(shell: Shell) -> None:
     assert shell.ok("systemctl is-active later") == "active\n"
     again = shell("systemd-run --unit=later true")
     assert again[0] == 1 and "was already loaded" in again[2]
-    shell.ok("touch /root/go")
+    shell.ok("touch /var/tmp/go")
     wait(lambda: shell("systemctl is-active later")[0] == 3)
-    assert shell.ok("cat /root/done").strip().isdecimal()
-    assert not Path(shell.host.root + "/root/attached").exists()
+    assert shell.ok("cat /var/tmp/done").strip().isdecimal()
+    assert not Path(shell.host.root + "/var/tmp/attached").exists()
 
 
 def test_files_travel_by_sftp_and_a_connection_breaks(
